@@ -1,0 +1,201 @@
+"""A call as both twins see it: one message, one conversion, and what it means for the context."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from rendezvous_raft._proto.rendezvous.v1 import admin_service_pb2 as admin
+from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
+from rendezvous_raft.client._ids import IdFactory
+from rendezvous_raft.client._policy import CallKind
+from rendezvous_raft.client.arguments import Seconds
+from rendezvous_raft.context import Session, current_session
+from rendezvous_raft.errors import InvalidArgument, LimitExceeded, RendezvousError
+from rendezvous_raft.limits import GRPC_MESSAGE_BYTES_MAX
+
+WAIT_MARGIN_S = 5.0
+"""How much longer than a wait its RPC may last, so that a time-out arrives as a result."""
+
+AnswerT = TypeVar("AnswerT", bound=Message)
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[AnswerT]):
+    """An RPC of the contract."""
+
+    service: str
+    name: str
+    answer: type[AnswerT]
+    kind: CallKind
+    execute_field: str = ""
+    """Field of ExecuteItem and ExecuteResult; empty: it does not travel on a stream."""
+
+    @property
+    def path(self) -> str:
+        """The path of the RPC."""
+        return f"/rendezvous.v1.{self.service}/{self.name}"
+
+
+def _metadata(name: str, answer: type[AnswerT], execute_field: str = "") -> Method[AnswerT]:
+    kind = CallKind.WRITE if execute_field else CallKind.READ
+    return Method("MetadataService", name, answer, kind, execute_field)
+
+
+REGISTER_REQUEST = _metadata("RegisterRequest", pb.RegisterRequestResponse, "register_request")
+REGISTER_BRANCH = _metadata("RegisterBranch", pb.RegisterBranchResponse, "register_branch")
+REGISTER_BRANCHES = _metadata("RegisterBranches", pb.RegisterBranchesResponse, "register_branches")
+CLOSE_BRANCH = _metadata("CloseBranch", pb.CloseBranchResponse, "close_branch")
+CLOSE_BRANCHES = _metadata("CloseBranches", pb.CloseBranchesResponse, "close_branches")
+EXECUTE = _metadata("Execute", pb.ExecuteResponse)
+WAIT_REQUEST = _metadata("WaitRequest", pb.WaitRequestResponse)
+CHECK_REQUEST = _metadata("CheckRequest", pb.CheckRequestResponse)
+CHECK_BY_REGIONS = _metadata("CheckRequestByRegions", pb.CheckRequestByRegionsResponse)
+FETCH_DEPENDENCIES = _metadata("FetchDependencies", pb.FetchDependenciesResponse)
+DESCRIBE_REQUEST = _metadata("DescribeRequest", pb.DescribeRequestResponse)
+LIST_REQUESTS = _metadata("ListRequests", pb.ListRequestsResponse)
+SUBSCRIBE = _metadata("Subscribe", pb.SubscribeResponse)
+CLUSTER_STATUS = Method(
+    "AdminService", "GetClusterStatus", admin.GetClusterStatusResponse, CallKind.READ
+)
+DIGEST = Method("AdminService", "GetDigest", admin.GetDigestResponse, CallKind.READ)
+TAKE_SNAPSHOT = Method("AdminService", "TakeSnapshot", admin.TakeSnapshotResponse, CallKind.ORDER)
+TRANSFER_LEADERSHIP = Method(
+    "AdminService", "TransferLeadership", admin.TransferLeadershipResponse, CallKind.ORDER
+)
+
+
+@dataclass(slots=True)
+class Call(Generic[AnswerT, ResultT]):
+    """One call of one client method, through all its attempts."""
+
+    method: Method[AnswerT]
+    request: Message
+    convert: Callable[[AnswerT], ResultT]
+    timeout_s: float
+    """How long new attempts may begin and, but for waits, last."""
+    session: Session | None = field(default_factory=current_session)
+    registering: tuple[str, ...] = ()
+    """Branches that this call registers in the session's request."""
+    required: tuple[str, ...] = ()
+    """Branches that this wait requires."""
+    blocking: bool = False
+    """The node may hold the call back: it gets all the time there is, and a call of its own."""
+    _begun: tuple[str, ...] = ()
+
+    def begin(self) -> None:
+        """Before the first attempt."""
+        if self.registering and self.session is not None:
+            self._begun = self.session.begin(self.registering)
+
+    def rpc_timeout_s(self, remaining_s: float) -> float:
+        """Time-out of the RPC of an attempt that has `remaining_s`; a wait is told of it."""
+        remaining_s = max(remaining_s, 0.001)
+        if isinstance(self.request, pb.WaitRequestRequest):
+            self.request.timeout.CopyFrom(duration(remaining_s))
+            return remaining_s + WAIT_MARGIN_S
+        return remaining_s
+
+    def succeed(self, answer: AnswerT) -> ResultT:
+        """Converts the answer and lets the context learn from it."""
+        result = self.convert(answer)
+        if self.session is not None:
+            revision = int(getattr(answer, "revision", 0))
+            # A wait that was not cut off knows its required branches at its revision.
+            known = () if getattr(answer, "timed_out", False) else self.required
+            if self.registering or known:
+                self.session.acknowledge(self.registering + known, revision=revision)
+            else:
+                self.session.fold(revision)
+        return result
+
+    def fail(self, error: RendezvousError) -> None:
+        """Lets the context learn from the failure: a branch may be on its way or is not."""
+        if self.session is None:
+            return
+        if error.revision is not None:
+            self.session.fold(error.revision)
+        if error.definite and self._begun:
+            self.session.acknowledge(self._begun, revision=0)
+
+
+@dataclass(frozen=True, slots=True)
+class CallDefaults:
+    """What a client brings to every call."""
+
+    region: str
+    timeout_s: float
+    ids: IdFactory
+
+    def timeout(self, timeout: Seconds | None, *, blocking_s: float = 0.0) -> float:
+        """The time a call gets: as asked, or the client's beside what the node may block."""
+        if timeout is None:
+            return self.timeout_s + blocking_s
+        return positive_seconds("timeout", timeout)
+
+
+def seconds(name: str, value: Seconds) -> float:
+    """A duration in seconds, not negative and finite.
+
+    Raises:
+        InvalidArgument: It is something else.
+    """
+    number = value.total_seconds() if isinstance(value, dt.timedelta) else float(value)
+    if not 0 <= number < math.inf:
+        raise InvalidArgument.for_field(name, "a number of seconds, not negative and finite")
+    return number
+
+
+def positive_seconds(name: str, value: Seconds) -> float:
+    """A duration in seconds, more than none.
+
+    Raises:
+        InvalidArgument: It is something else.
+    """
+    number = seconds(name, value)
+    if number == 0:
+        raise InvalidArgument.for_field(name, "more than 0 seconds")
+    return number
+
+
+def duration(value_s: float) -> Duration:
+    """The message of a duration."""
+    whole = int(value_s)
+    return Duration(seconds=whole, nanos=int((value_s - whole) * 1e9))
+
+
+def optional_duration(name: str, value: Seconds | None) -> Duration | None:
+    """The message of a duration that may be absent."""
+    return None if value is None else duration(seconds(name, value))
+
+
+def names(field_name: str, values: Sequence[str]) -> Sequence[str]:
+    """Several names; one string is refused, for it would be taken letter by letter.
+
+    Raises:
+        InvalidArgument: It is one string.
+    """
+    if isinstance(values, str):
+        raise InvalidArgument.for_field(field_name, f"a sequence of strings, not {values!r}")
+    return values
+
+
+def check_size(request: Message) -> None:
+    """Refuses what gRPC would not send: its own refusal looks like a broken connection.
+
+    Raises:
+        LimitExceeded: The message is too large.
+    """
+    size_bytes = request.ByteSize()
+    if size_bytes > GRPC_MESSAGE_BYTES_MAX:
+        raise LimitExceeded(
+            f"grpc_message_bytes_max: a call of {size_bytes} bytes is too large",
+            details={"limit": "grpc_message_bytes_max", "value": str(size_bytes)},
+        )

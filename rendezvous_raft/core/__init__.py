@@ -1,0 +1,1 @@
+"""The replicated state machine: pure, deterministic, total. Start with `machine.py`."""

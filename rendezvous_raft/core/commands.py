@@ -1,0 +1,168 @@
+"""What may enter the log.
+
+Every command carries a `command_id`, chosen once before the command is first proposed. A retry of
+the proposal carries the same one and is answered with the first result (semantics 5.3). Times are
+inputs: `at_ms` is the proposer's wall clock in milliseconds since the epoch, shown to people and
+deciding nothing; only `Pulse` moves the time that decides (semantics L1).
+
+Commands are built by the gates (`server/convert.py`, `node/`), which check sizes and alphabets.
+The machine trusts those and rejects only what depends on the state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rendezvous_raft.types import (
+    BranchId,
+    BranchKind,
+    CommandId,
+    LeaseId,
+    Region,
+    RequestId,
+    Service,
+    Tag,
+    Zone,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which branches of a request a wait or check looks at (semantics S1 to S5).
+
+    `zone=None` means that none was given; `""` is the root zone, given.
+    """
+
+    services: tuple[Service, ...] = ()
+    region: Region = Region("")
+    tag: Tag = Tag("")
+    zone: Zone | None = None
+    waiter_service: Service = Service("")
+    wait_dependencies: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewBranch:
+    """A branch to register. `regions` is sorted, without duplicates, and empty unless REGIONAL."""
+
+    branch_id: BranchId
+    service: Service
+    tag: Tag = Tag("")
+    kind: BranchKind = BranchKind.GLOBAL
+    regions: tuple[Region, ...] = ()
+    zone: Zone = Zone("")
+    parent_branch_id: BranchId = BranchId("")
+    monitored: bool = True
+    locator: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Closes `region` of a branch, a global branch (`region=""`), or all its regions."""
+
+    branch_id: BranchId
+    region: Region = Region("")
+    all_regions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterRequest:
+    """W1."""
+
+    command_id: CommandId
+    request_id: RequestId
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterBranches:
+    """W2 and W3: one or more branches of one request, all or nothing."""
+
+    command_id: CommandId
+    request_id: RequestId
+    branches: tuple[NewBranch, ...]
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseBranches:
+    """W4 and W5: closes with a result each; none fails the others."""
+
+    command_id: CommandId
+    closes: tuple[Close, ...]
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BeginWait:
+    """R7: a blocked wait that rule S5 needs everybody to know. Repeating it renews the lease."""
+
+    command_id: CommandId
+    lease_id: LeaseId
+    request_id: RequestId
+    node: str
+    scope: Scope
+    ttl_ms: int
+    """Cluster time after which the lease ends unless it is renewed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndWait:
+    """R7: the wait has ended, however it ended."""
+
+    command_id: CommandId
+    lease_id: LeaseId
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """L1: cluster time advances by the leader's monotonic time since its last pulse, capped."""
+
+    command_id: CommandId
+    elapsed_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireRequests:
+    """L2: drops what has been inactive for longer than the leader's configuration allows.
+
+    Times are durations up to now in cluster time, so that the machine needs no configuration.
+    """
+
+    command_id: CommandId
+    settled_ttl_ms: int
+    open_ttl_ms: int
+    tombstone_ttl_ms: int
+    keep: tuple[RequestId, ...]
+    """Requests with a live waiter somewhere; they stay."""
+    requests_max: int
+    """Bound of the requests dropped by this command."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActivateVersion:
+    """Commands up to this version may be proposed from now on (style P10)."""
+
+    command_id: CommandId
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """Changes nothing. Its application shows that everything before it is applied too."""
+
+    command_id: CommandId
+
+
+Command: TypeAlias = (
+    RegisterRequest
+    | RegisterBranches
+    | CloseBranches
+    | BeginWait
+    | EndWait
+    | Pulse
+    | ExpireRequests
+    | ActivateVersion
+    | Barrier
+)

@@ -1,0 +1,444 @@
+"""The replicated state machine of Rendezvous.
+
+Rule 1: every state change of the system is decided in this file. (`model.State` only keeps its
+indexes in step.)
+Rule 2: nothing here knows what time it is, which node it runs on, or who asked.
+Rule 3: `apply` is total. It never raises, blocks or logs; bad input is an answer (`Rejected`).
+
+Theory of operation
+-------------------
+A *request* owns *branches*. A branch is open in a set of regions, kept as a bit mask over its
+sorted region names; a close clears bits, and a cleared bit is never set again. A global branch has
+the one bit 0, open everywhere. When the last bit of a branch is cleared the branch is closed and
+leaves its request's `open_branches`; when that becomes empty the request is settled, and a new
+branch opens it again (semantics W6). Monitored branches are kept, per service and region, in
+registration order, for subscribers.
+
+Time is a number that only `Pulse` increases. Activity stamps requests with it and moves them to the
+end of one of two orders (settled, open), so that expiry looks at the front of each and stops at
+the first that is too young.
+
+Each answer to a write is kept under its command id for a while, so that a proposal which is retried
+because its outcome was unknown gets the first answer. A rejected command leaves nothing behind but
+that answer and the revision.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rendezvous_raft.core.commands import (
+    ActivateVersion,
+    Barrier,
+    BeginWait,
+    Close,
+    CloseBranches,
+    Command,
+    EndWait,
+    ExpireRequests,
+    NewBranch,
+    Pulse,
+    RegisterBranches,
+    RegisterRequest,
+)
+from rendezvous_raft.core.events import (
+    BranchOpened,
+    Event,
+    ExpiredBranch,
+    RegionClosed,
+    RequestExpired,
+    RequestOpened,
+    RequestSettled,
+    WaitLeaseChanged,
+)
+from rendezvous_raft.core.model import Branch, Request, State, Tombstone, WaitLease
+from rendezvous_raft.core.queries import inactive_requests
+from rendezvous_raft.core.results import (
+    Applied,
+    BranchesClosed,
+    BranchesRegistered,
+    CloseOutcome,
+    LeaseChanged,
+    Nothing,
+    Reason,
+    Rejected,
+    RequestRegistered,
+    RequestsExpired,
+    Result,
+    TimeAdvanced,
+    VersionActivated,
+)
+from rendezvous_raft.limits import StateLimits
+from rendezvous_raft.types import (
+    ALL_REGIONS,
+    BranchId,
+    BranchKind,
+    CommandId,
+    Region,
+    RequestId,
+    Revision,
+    Service,
+    Tag,
+    Zone,
+)
+
+BRANCH_REGION_TRANSITIONS = (
+    ("", "RegisterBranches", "OPEN"),
+    ("OPEN", "CloseBranches", "CLOSED"),
+)
+"""A region of a branch: (from, command, to). `""` is not registered. CLOSED is for ever."""
+
+REQUEST_TRANSITIONS = (
+    ("", "RegisterRequest", "SETTLED"),
+    ("", "RegisterBranches", "OPEN"),
+    ("SETTLED", "RegisterBranches", "OPEN"),
+    ("OPEN", "CloseBranches (last)", "SETTLED"),
+    ("SETTLED", "ExpireRequests", "EXPIRED"),
+    ("OPEN", "ExpireRequests", "EXPIRED"),
+    ("EXPIRED", "ExpireRequests (tombstone)", ""),
+)
+"""A request: (from, command, to)."""
+
+_REMEMBERED = (RegisterRequest, RegisterBranches, CloseBranches, Pulse)
+"""What must have one effect though it may be in the log twice; all else is idempotent by nature."""
+
+_Answer = tuple[Result, tuple[Event, ...]]
+
+
+class StateMachine:
+    """Applies committed commands to `state`. See the module's docstring for its rules.
+
+    Example:
+        >>> from rendezvous_raft.core.commands import RegisterRequest
+        >>> from rendezvous_raft.types import CommandId, RequestId
+        >>> machine = StateMachine()
+        >>> machine.apply(RegisterRequest(CommandId(b"c1"), RequestId("r1"), at_ms=0)).result
+        RequestRegistered(request_id='r1', created=True)
+    """
+
+    def __init__(self, limits: StateLimits | None = None, state: State | None = None) -> None:
+        self.limits = limits or StateLimits()
+        self.state = state or State()
+        self.before_change: Callable[[Request], None] = nobody_watches
+        """Is shown each request before it changes (`snapshot.Capture`)."""
+        self._apply_by_kind: dict[type, Callable[[Any], _Answer]] = {
+            RegisterRequest: self._register_request,
+            RegisterBranches: self._register_branches,
+            CloseBranches: self._close_branches,
+            BeginWait: self._begin_wait,
+            EndWait: self._end_wait,
+            Pulse: self._advance_time,
+            ExpireRequests: self._expire_requests,
+            ActivateVersion: self._activate_version,
+            Barrier: self._pass_barrier,
+        }
+
+    @property
+    def revision(self) -> Revision:
+        """Count of applied commands, rejected ones too."""
+        return self.state.revision
+
+    def apply(self, command: Command) -> Applied:
+        """Total and deterministic: same history, same bytes, on every replica, any hash seed."""
+        state = self.state
+        revision = state.revision = Revision(state.revision + 1)
+        known = state.results.get(command.command_id)
+        if known is not None:
+            return Applied(revision, known)
+        result, events = self._apply_by_kind[type(command)](command)
+        if isinstance(command, _REMEMBERED):
+            self._remember(command.command_id, result)
+        return Applied(revision, result, events)
+
+    def _remember(self, command_id: CommandId, result: Result) -> None:
+        """Keeps an answer for retries of the same command (semantics 5.3).
+
+        Rejections too: a proposal may be in the log twice, and the second copy must not do what
+        the first was told would definitely not happen.
+        """
+        results = self.state.results
+        results[command_id] = result
+        if len(results) > self.limits.command_results_max:
+            del results[next(iter(results))]
+
+    # Requests and branches
+
+    def _register_request(self, command: RegisterRequest) -> _Answer:
+        request_id = command.request_id
+        if request_id in self.state.tombstones:
+            return Rejected(Reason.REQUEST_EXPIRED, request_id), ()
+        created = request_id not in self.state.requests
+        events: tuple[Event, ...] = ()
+        if created:
+            if len(self.state.requests) >= self.limits.requests_open_max:
+                return Rejected(Reason.LIMIT, "requests_open_max"), ()
+            self._add_request(request_id, command.at_ms)
+            events = (RequestOpened(request_id),)
+        return RequestRegistered(request_id, created), events
+
+    def _add_request(self, request_id: RequestId, at_ms: int) -> Request:
+        state = self.state
+        state.request_sequence += 1
+        request = Request(request_id, at_ms, state.request_sequence, state.time_ms)
+        state.requests[request_id] = request
+        state.settled_order[request_id] = None
+        return request
+
+    def _register_branches(self, command: RegisterBranches) -> _Answer:
+        state = self.state
+        request_id = command.request_id
+        if request_id in state.tombstones:
+            return Rejected(Reason.REQUEST_EXPIRED, request_id), ()
+        fresh = self._fresh_branches(request_id, command.branches)
+        if isinstance(fresh, Rejected):
+            return fresh, ()
+        request = state.requests.get(request_id)
+        over = self._limit_exceeded(request, fresh)
+        if over:
+            return Rejected(Reason.LIMIT, over), ()
+        events: list[Event] = []
+        if request is None:
+            request = self._add_request(request_id, command.at_ms)
+            events.append(RequestOpened(request_id))
+        elif fresh:
+            self.before_change(request)
+        events.extend(self._add_branch(request, new, command.at_ms) for new in fresh)
+        if fresh:
+            self._touch(request)
+        branch_ids = tuple(new.branch_id for new in command.branches)
+        result = BranchesRegistered(request_id, branch_ids, already_existed=not fresh)
+        return result, tuple(events)
+
+    def _fresh_branches(
+        self, request_id: RequestId, branches: tuple[NewBranch, ...]
+    ) -> list[NewBranch] | Rejected:
+        """Those that are not registered yet, or why the batch cannot be (all or nothing, W3)."""
+        state = self.state
+        fresh: dict[BranchId, NewBranch] = {}
+        for new in branches:
+            branch_id = new.branch_id
+            existing = state.branches.get(branch_id)
+            if existing is not None:
+                if existing.request_id != request_id or not existing.has_content_of(new):
+                    return Rejected(Reason.BRANCH_CONFLICT, branch_id)
+                continue
+            if branch_id in state.expired_branches:
+                return Rejected(Reason.REQUEST_EXPIRED, state.expired_branches[branch_id])
+            if branch_id in fresh:
+                if fresh[branch_id] != new:
+                    return Rejected(Reason.BRANCH_CONFLICT, branch_id)
+                continue
+            parent_id = new.parent_branch_id
+            if parent_id and parent_id not in fresh:
+                parent = state.branches.get(parent_id)
+                if parent_id in state.expired_branches:
+                    return Rejected(Reason.REQUEST_EXPIRED, state.expired_branches[parent_id])
+                if parent is None:
+                    return Rejected(Reason.PARENT_UNKNOWN, parent_id)
+                if parent.request_id != request_id:
+                    return Rejected(Reason.PARENT_OF_OTHER_REQUEST, parent_id)
+            fresh[branch_id] = new
+        return list(fresh.values())
+
+    def _limit_exceeded(self, request: Request | None, fresh: list[NewBranch]) -> str:
+        """Name of the bound that the batch would exceed, or `""`."""
+        limits = self.limits
+        if request is None and len(self.state.requests) >= limits.requests_open_max:
+            return "requests_open_max"
+        held = len(request.branches) if request else 0
+        if held + len(fresh) > limits.branches_per_request_max:
+            return "branches_per_request_max"
+        if any(len(new.regions) > limits.regions_per_branch_max for new in fresh):
+            return "regions_per_branch_max"
+        return ""
+
+    def _add_branch(self, request: Request, new: NewBranch, at_ms: int) -> BranchOpened:
+        state = self.state
+        state.branch_sequence += 1
+        # Names repeat in every branch; interned, each is kept once.
+        regions = tuple([Region(sys.intern(region)) for region in new.regions])
+        service, tag = Service(sys.intern(new.service)), Tag(sys.intern(new.tag))
+        branch = Branch(
+            new.branch_id,
+            request.request_id,
+            service,
+            tag,
+            new.kind,
+            regions,
+            Zone(sys.intern(new.zone)),
+            new.parent_branch_id,
+            new.monitored,
+            new.locator,
+            at_ms,
+            state.revision,
+            state.branch_sequence,
+            (1 << len(regions)) - 1 if regions else 1,
+        )
+        state.branches[branch.branch_id] = branch
+        request.branches.append(branch)
+        request.open_branches[branch.branch_id] = branch
+        state.link_to_parent(request, branch)
+        state.count_open(branch)
+        return BranchOpened(
+            request.request_id,
+            branch.branch_id,
+            service,
+            tag,
+            regions,
+            new.kind is BranchKind.GLOBAL,
+            new.monitored,
+            new.locator,
+            at_ms,
+            state.revision,
+        )
+
+    def _touch(self, request: Request) -> None:
+        """Stamps a request as active now, at the end of the order that its state belongs to."""
+        state = self.state
+        request_id = request.request_id
+        request.last_activity_ms = state.time_ms
+        state.settled_order.pop(request_id, None)
+        state.open_order.pop(request_id, None)
+        order = state.open_order if request.open_branches else state.settled_order
+        order[request_id] = None
+
+    # Closing
+
+    def _close_branches(self, command: CloseBranches) -> _Answer:
+        events: list[Event] = []
+        outcomes = tuple(self._close(close, command.at_ms, events) for close in command.closes)
+        return BranchesClosed(outcomes), tuple(events)
+
+    def _close(self, close: Close, at_ms: int, events: list[Event]) -> CloseOutcome:
+        branch = self.state.branches.get(close.branch_id)
+        if branch is None:
+            if close.branch_id in self.state.expired_branches:
+                return CloseOutcome.REQUEST_EXPIRED
+            return CloseOutcome.BRANCH_UNKNOWN
+        bits = branch.bits_of(close)
+        if not bits:
+            return CloseOutcome.REGION_NOT_OF_BRANCH
+        bits &= branch.open_mask
+        if not bits:
+            return CloseOutcome.ALREADY_CLOSED
+        request = self.state.requests[branch.request_id]
+        self.before_change(request)
+        self._clear_bits(branch, bits, at_ms, events)
+        if not branch.open_mask:
+            del request.open_branches[branch.branch_id]
+            self.state.branches_open -= 1
+            if not request.open_branches:
+                events.append(RequestSettled(request.request_id))
+        self._touch(request)
+        return CloseOutcome.CLOSED
+
+    def _clear_bits(self, branch: Branch, bits: int, at_ms: int, events: list[Event]) -> None:
+        state = self.state
+        if branch.closed_at_ms is None:
+            branch.closed_at_ms = [None] * branch.slots
+        for i in range(branch.slots):
+            if not bits >> i & 1:
+                continue
+            branch.closed_at_ms[i] = at_ms
+            region = branch.regions[i] if branch.regions else ALL_REGIONS
+            state.forget_open(branch, region)
+            events.append(
+                RegionClosed(
+                    request_id=branch.request_id,
+                    branch_id=branch.branch_id,
+                    service=branch.service,
+                    tag=branch.tag,
+                    region=region,
+                    is_global=branch.kind is BranchKind.GLOBAL,
+                    monitored=branch.monitored,
+                )
+            )
+        branch.open_mask &= ~bits
+
+    # Wait leases
+
+    def _begin_wait(self, command: BeginWait) -> _Answer:
+        state = self.state
+        lease = state.leases.get(command.lease_id)
+        expires_ms = state.time_ms + command.ttl_ms
+        if lease is not None:
+            lease.expires_ms = max(lease.expires_ms, expires_ms)
+            return LeaseChanged(known=True), ()
+        if command.request_id in state.tombstones:
+            return Rejected(Reason.REQUEST_EXPIRED, command.request_id), ()
+        if len(state.leases) >= self.limits.leases_max:
+            return Rejected(Reason.LIMIT, "leases_max"), ()
+        state.add_lease(
+            WaitLease(command.lease_id, command.request_id, command.node, command.scope, expires_ms)
+        )
+        return LeaseChanged(known=False), (WaitLeaseChanged(command.request_id),)
+
+    def _end_wait(self, command: EndWait) -> _Answer:
+        lease = self.state.leases.get(command.lease_id)
+        if lease is None:
+            return LeaseChanged(known=False), ()
+        self.state.drop_lease(lease)
+        return LeaseChanged(known=True), (WaitLeaseChanged(lease.request_id),)
+
+    # Time and lifetime
+
+    def _advance_time(self, command: Pulse) -> _Answer:
+        state = self.state
+        state.time_ms += max(0, command.elapsed_ms)
+        ended = [lease for lease in state.leases.values() if lease.expires_ms <= state.time_ms]
+        for lease in ended:
+            state.drop_lease(lease)
+        events = tuple(WaitLeaseChanged(lease.request_id) for lease in ended)
+        return TimeAdvanced(state.time_ms), events
+
+    def _expire_requests(self, command: ExpireRequests) -> _Answer:
+        state = self.state
+        keep = dict.fromkeys(command.keep)
+        events: list[Event] = []
+        counts = []
+        for order, ttl_ms in (
+            (state.settled_order, command.settled_ttl_ms),
+            (state.open_order, command.open_ttl_ms),
+        ):
+            room = command.requests_max - len(events)
+            expired = inactive_requests(state, order, state.time_ms - ttl_ms, keep, room)
+            events.extend(self._expire(request) for request in expired)
+            counts.append(len(expired))
+        state.drop_tombstones(state.time_ms - command.tombstone_ttl_ms)
+        more = len(events) >= command.requests_max > 0
+        return RequestsExpired(settled=counts[0], open=counts[1], more=more), tuple(events)
+
+    def _expire(self, request: Request) -> RequestExpired:
+        """Drops a request, leaving a tombstone."""
+        state = self.state
+        request_id = request.request_id
+        lost = tuple(
+            ExpiredBranch(
+                branch.branch_id,
+                branch.service,
+                branch.tag,
+                branch.open_regions(),
+                branch.kind is BranchKind.GLOBAL,
+            )
+            for branch in request.open_branches.values()
+            if branch.monitored and branch.kind is not BranchKind.REGIONLESS
+        )
+        state.drop_request(request)
+        branch_ids = tuple(branch.branch_id for branch in request.branches)
+        state.add_tombstone(Tombstone(request_id, state.time_ms, branch_ids))
+        while len(state.tombstones) + len(state.expired_branches) > self.limits.tombstones_max:
+            state.drop_tombstone(next(iter(state.tombstones.values())))
+        return RequestExpired(request_id, settled=not request.open_branches, branches=lost)
+
+    def _activate_version(self, command: ActivateVersion) -> _Answer:
+        self.state.version = max(self.state.version, command.version)
+        return VersionActivated(self.state.version), ()
+
+    def _pass_barrier(self, _command: Barrier) -> _Answer:
+        return Nothing(), ()
+
+
+def nobody_watches(_request: Request) -> None:
+    """Nobody captures the state at present."""

@@ -1,0 +1,145 @@
+"""Who the nodes of a cluster on one machine are: names, regions, ports, configuration files.
+
+Ports of node number i (from 0), when a base port is given:
+
+    base + 10*i        gRPC, for clients
+    base + 10*i + 1    HTTP: /livez /readyz /metrics /statusz
+    base + 10*i + 2    Raft, for the other nodes
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+LOOPBACK = "127.0.0.1"
+PORTS_PER_NODE = 10
+"""Distance between the gRPC ports of two nodes: the third node of base 7600 is at 7620."""
+DRAIN_TIMEOUT_S = 1.0
+"""Time that calls in progress get when such a node is stopped: somebody waits for the prompt."""
+WAN_RTT_MS_MIN = 10.0
+"""Round trip from which the nodes get the patient election timers."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLayout:
+    """One node of a cluster on this machine. Addresses are host:port on loopback."""
+
+    name: str
+    region: str
+    grpc_address: str
+    http_address: str
+    raft_address: str
+
+
+def plan_nodes(*, count: int, regions: Sequence[str], base_port: int) -> tuple[NodeLayout, ...]:
+    """Names nodes n1, n2, …, deals the regions out in turn, and gives each its three ports.
+
+    Args:
+        count: Nodes, at least one.
+        regions: At least one name.
+        base_port: First port; 0 takes ports that are free now. Another process may take one
+            before the node binds it, so the caller has to be ready to plan again.
+
+    Raises:
+        ValueError: No region is given, or the ports would pass 65535.
+    """
+    if count < 1 or not regions:
+        raise ValueError("a cluster needs at least one node and one region")
+    if base_port:
+        check_ports(count=count, base_port=base_port)
+        starts = [base_port + PORTS_PER_NODE * number for number in range(count)]
+        ports = [(start, start + 1, start + 2) for start in starts]
+    else:
+        free = free_ports(3 * count)
+        ports = [(free[i], free[i + 1], free[i + 2]) for i in range(0, 3 * count, 3)]
+    return tuple(
+        NodeLayout(
+            name=f"n{number + 1}",
+            region=regions[number % len(regions)],
+            grpc_address=f"{LOOPBACK}:{grpc_port}",
+            http_address=f"{LOOPBACK}:{http_port}",
+            raft_address=f"{LOOPBACK}:{raft_port}",
+        )
+        for number, (grpc_port, http_port, raft_port) in enumerate(ports)
+    )
+
+
+def check_ports(*, count: int, base_port: int) -> None:
+    """Refuses a base port whose last node would have no port.
+
+    Raises:
+        ValueError: The ports would pass 65535.
+    """
+    last_port = base_port + PORTS_PER_NODE * (count - 1) + 2
+    if not 0 <= base_port <= last_port <= 65_535:
+        raise ValueError(f"base port {base_port}: {count} nodes need ports up to {last_port}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that are free now, all different."""
+    with contextlib.ExitStack() as stack:
+        # All sockets stay open until the last port is known, or the kernel repeats itself.
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind((LOOPBACK, 0))
+        return [int(listener.getsockname()[1]) for listener in sockets]
+
+
+def node_toml(
+    node: NodeLayout,
+    *,
+    nodes: Sequence[NodeLayout],
+    cluster_id: str,
+    data_dir: str,
+    raft_address_by_peer: Mapping[str, str],
+    rtt_ms_max: float,
+    reflection: bool,
+) -> str:
+    """The configuration file of `node`.
+
+    Args:
+        node: The node whose file this is.
+        nodes: Every node of the cluster, this one too.
+        cluster_id: The same for all of them.
+        data_dir: Where the node keeps its log and snapshots.
+        raft_address_by_peer: Where *this* node reaches a peer, when that is not the peer's own
+            address: the near end of a link that delays.
+        rtt_ms_max: The longest round trip of the cluster, which decides the election timers.
+        reflection: Whether gRPC reflection is on.
+    """
+    lines = [
+        f"name = {_quoted(node.name)}",
+        f"region = {_quoted(node.region)}",
+        f"cluster_id = {_quoted(cluster_id)}",
+        f"data_dir = {_quoted(data_dir)}",
+        f"grpc_address = {_quoted(node.grpc_address)}",
+        f"http_address = {_quoted(node.http_address)}",
+        f"reflection = {'true' if reflection else 'false'}",
+        f"drain_timeout_s = {DRAIN_TIMEOUT_S}",
+    ]
+    lines += [f"raft_address = {_quoted(node.raft_address)}", "", "[timers]"]
+    if rtt_ms_max < WAN_RTT_MS_MIN:
+        lines.append('profile = "lan"')
+    else:
+        lines += ['profile = "wan"', f"rtt_max_ms = {rtt_ms_max}"]
+    for member in nodes:
+        raft_address = raft_address_by_peer.get(member.name, member.raft_address)
+        lines += [
+            "",
+            "[[members]]",
+            f"name = {_quoted(member.name)}",
+            f"region = {_quoted(member.region)}",
+            f"raft_address = {_quoted(raft_address)}",
+            f"grpc_address = {_quoted(member.grpc_address)}",
+            f"http_address = {_quoted(member.http_address)}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

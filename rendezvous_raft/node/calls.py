@@ -1,0 +1,227 @@
+"""Arguments and answers of the use-cases, as the front end and the use-cases exchange them.
+
+Deadlines are absolute, in seconds of `Clock.monotonic_s()`. Durations are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rendezvous_raft.core.commands import Close, NewBranch, Scope
+from rendezvous_raft.types import (
+    BranchId,
+    BranchKind,
+    Consistency,
+    Region,
+    RequestId,
+    Revision,
+    Service,
+    Status,
+    Tag,
+    WaitOutcome,
+    Zone,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How fresh a read has to be (semantics G3)."""
+
+    consistency: Consistency = Consistency.LINEARIZABLE
+    min_revision: Revision = Revision(0)
+
+
+@dataclass(frozen=True, slots=True)
+class BranchRegistration:
+    """W2, W3. A missing request id is chosen by the caller of the use-case, before this."""
+
+    request_id: RequestId
+    branches: tuple[NewBranch, ...]
+    await_registration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BranchClosing:
+    """W4, W5."""
+
+    closes: tuple[Close, ...]
+    await_registration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WaitQuery:
+    """R1."""
+
+    request_id: RequestId
+    scope: Scope
+    timeout_s: float
+    """Already capped; counts from the begin of the call."""
+    required_branches: tuple[BranchId, ...] = ()
+    await_registration_s: float = 0.0
+    freshness: Freshness = Freshness()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBranch:
+    """A branch that keeps a wait blocked."""
+
+    branch_id: BranchId
+    service: Service
+    tag: Tag
+    zone: Zone
+    regions: tuple[Region, ...]
+    age_s: float
+    """By the wall clocks of two nodes: an estimate."""
+    registered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WaitAnswer:
+    """How a wait ended."""
+
+    outcome: WaitOutcome
+    blocked_for_s: float
+    revision: Revision
+    open_branches: tuple[OpenBranch, ...]
+    known: bool
+    """False when the scope names a service, region or tag that the request never used."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAnswer:
+    """C1. The maps are None unless details were asked for."""
+
+    status: Status
+    tagged: dict[Tag, Status] | None
+    regions: dict[Region, Status] | None
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class RegionsAnswer:
+    """C2: status per region ever used."""
+
+    statuses: dict[Region, Status]
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class DependenciesAnswer:
+    """D1: services with open branches that depend on the one asked for."""
+
+    direct: tuple[Service, ...]
+    indirect: tuple[Service, ...]
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class RegionDescription:
+    """Status of a branch in one region; `closed_at_ms` is None while open."""
+
+    region: Region
+    status: Status
+    closed_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BranchDescription:
+    """A branch, for people."""
+
+    branch_id: BranchId
+    service: Service
+    tag: Tag
+    zone: Zone
+    parent_branch_id: BranchId
+    kind: BranchKind
+    regions: tuple[RegionDescription, ...]
+    monitored: bool
+    locator: bytes
+    registered_at_ms: int
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class WaiterDescription:
+    """A blocked wait; `blocked_for_s` is None for one that another node serves."""
+
+    node: str
+    scope: Scope
+    blocked_for_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDescription:
+    """Q1: a request with its branches and waiters."""
+
+    request_id: RequestId
+    status: Status
+    registered_at_ms: int
+    branches: tuple[BranchDescription, ...]
+    branches_total: int
+    waiters: tuple[WaiterDescription, ...]
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSummary:
+    """A request in a listing."""
+
+    request_id: RequestId
+    status: Status
+    branches: int
+    branches_open: int
+    services: tuple[Service, ...]
+    registered_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPage:
+    """One page of a listing; `next_after` is None on the last."""
+
+    requests: tuple[RequestSummary, ...]
+    next_after: int | None
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionKey:
+    """What a subscriber watches."""
+
+    service: Service
+    region: Region
+    tags: tuple[Tag, ...] = ()
+    group: str = ""
+    resume_revision: Revision = Revision(0)
+
+
+@dataclass(frozen=True, slots=True)
+class BranchIsOpen:
+    """Subscription event: a monitored branch is open in the region."""
+
+    branch_id: BranchId
+    request_id: RequestId
+    tag: Tag
+    locator: bytes
+    registered_at_ms: int
+    is_global: bool
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class BranchIsClosed:
+    """Subscription event: a branch of the subscription was closed there, or expired."""
+
+    branch_id: BranchId
+    request_id: RequestId
+    is_global: bool
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """Subscription event: everything open at `revision` has been delivered."""
+
+    revision: Revision
+
+
+SubscriptionEvent = BranchIsOpen | BranchIsClosed | Synced

@@ -1,0 +1,127 @@
+"""Closing branches (semantics W4, W5), with the early release of this node's waiters (R6)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from rendezvous_raft.core.commands import Close, CloseBranches
+from rendezvous_raft.core.results import BranchesClosed, CloseOutcome
+from rendezvous_raft.node.admission import Admission
+from rendezvous_raft.node.calls import BranchClosing
+from rendezvous_raft.node.ports import Clock, IdSource, Replicator
+from rendezvous_raft.node.proposals import Proposer
+from rendezvous_raft.node.watches import RegistrationWatch, WaitIndex
+from rendezvous_raft.types import BranchId, Region, Revision
+
+
+class EarlyReleases:
+    """Closes that this node has received and that are not committed yet (semantics R6).
+
+    A write that is visible in a region stays visible, so the waits of that region on this node
+    need not wait for the commit. The overlay contains only closes that were really received, each
+    only while its proposal is on its way; checks and other nodes never see it.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[BranchId, Region], int] = {}
+
+    def add(self, closes: list[Close]) -> None:
+        """These closes were received."""
+        for close in closes:
+            key = (close.branch_id, close.region)
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    def remove(self, closes: list[Close]) -> None:
+        """The proposal of these closes ended, however it ended."""
+        for close in closes:
+            key = (close.branch_id, close.region)
+            left = self._counts[key] - 1
+            if left:
+                self._counts[key] = left
+            else:
+                del self._counts[key]
+
+    def covers(self, branch_id: BranchId, region: Region) -> bool:
+        """Whether a close of the branch in the region is on its way through this node."""
+        return bool(self._counts) and (branch_id, region) in self._counts
+
+
+class Closing:
+    """Sends closes through the leader and releases this node's waiters at once."""
+
+    def __init__(
+        self,
+        replicator: Replicator,
+        proposer: Proposer,
+        admission: Admission,
+        watch: RegistrationWatch,
+        waits: WaitIndex,
+        early: EarlyReleases | None,
+        clock: Clock,
+        ids: IdSource,
+    ) -> None:
+        self._replicator = replicator
+        self._proposer = proposer
+        self._admission = admission
+        self._watch = watch
+        self._waits = waits
+        self._early = early
+        self._clock = clock
+        self._ids = ids
+
+    async def close_branches(
+        self, closing: BranchClosing, deadline_s: float
+    ) -> tuple[BranchesClosed, Revision]:
+        """One outcome per item; with `await_registration_s`, waits for unknown branches."""
+        with self._admission.proposal():
+            end_s = self._clock.monotonic_s() + closing.await_registration_s
+            outcomes, revision = await self._close(closing.closes, deadline_s)
+            while closing.await_registration_s:
+                unknown = [i for i, o in enumerate(outcomes) if o is CloseOutcome.BRANCH_UNKNOWN]
+                # One that never appears holds up none of the others (W5).
+                again = await self._first_to_appear(closing.closes, unknown, end_s)
+                if not again:
+                    break
+                late, revision = await self._close(
+                    tuple(closing.closes[i] for i in again), deadline_s
+                )
+                for i, outcome in zip(again, late, strict=True):
+                    outcomes[i] = outcome
+            return BranchesClosed(tuple(outcomes)), revision
+
+    async def _close(
+        self, closes: tuple[Close, ...], deadline_s: float
+    ) -> tuple[list[CloseOutcome], Revision]:
+        command = CloseBranches(self._ids.command_id(), closes, self._clock.wall_ms())
+        early = self._early
+        if early is None:
+            result, revision = await self._proposer.propose(command, deadline_s)
+            return list(cast("BranchesClosed", result).outcomes), revision
+        regional = [close for close in closes if close.region]
+        early.add(regional)
+        try:
+            self._release_waiters(regional)
+            result, revision = await self._proposer.propose(command, deadline_s)
+            return list(cast("BranchesClosed", result).outcomes), revision
+        finally:
+            early.remove(regional)
+
+    def _release_waiters(self, closes: list[Close]) -> None:
+        branches = self._replicator.state.state.branches
+        for close in closes:
+            branch = branches.get(close.branch_id)
+            if branch is not None:
+                self._waits.wake(branch.request_id, close.region)
+
+    async def _first_to_appear(
+        self, closes: tuple[Close, ...], unknown: list[int], end_s: float
+    ) -> list[int]:
+        """Blocks until some of the unknown branches are registered here; none at the end."""
+        while True:
+            branches = self._replicator.state.state.branches
+            appeared = [i for i in unknown if closes[i].branch_id in branches]
+            if appeared or not unknown:
+                return appeared
+            branch_ids = [closes[i].branch_id for i in unknown]
+            if not await self._watch.wait_any(branch_ids, end_s - self._clock.monotonic_s()):
+                return []

@@ -1,0 +1,324 @@
+"""A node: the use-cases over one engine. The front end talks to this class alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+
+from rendezvous_raft import errors
+from rendezvous_raft.core import snapshot
+from rendezvous_raft.core.commands import Scope
+from rendezvous_raft.core.events import (
+    BranchOpened,
+    RegionClosed,
+    RequestExpired,
+    RequestOpened,
+    WaitLeaseChanged,
+)
+from rendezvous_raft.core.results import (
+    Applied,
+    BranchesClosed,
+    BranchesRegistered,
+    RequestRegistered,
+)
+from rendezvous_raft.limits import NodeLimits
+from rendezvous_raft.node.admission import Admission
+from rendezvous_raft.node.calls import (
+    BranchClosing,
+    BranchRegistration,
+    CheckAnswer,
+    DependenciesAnswer,
+    Freshness,
+    RegionsAnswer,
+    RequestDescription,
+    RequestPage,
+    SubscriptionEvent,
+    SubscriptionKey,
+    WaitAnswer,
+    WaitQuery,
+)
+from rendezvous_raft.node.close import Closing, EarlyReleases
+from rendezvous_raft.node.expiry import Expiry
+from rendezvous_raft.node.leases import LeaseKeeper
+from rendezvous_raft.node.observer import NodeObserver
+from rendezvous_raft.node.ports import Clock, IdSource, Replicator
+from rendezvous_raft.node.proposals import Proposer
+from rendezvous_raft.node.reads import Reads
+from rendezvous_raft.node.register import Registering
+from rendezvous_raft.node.status import ClusterStatus, SnapshotInfo
+from rendezvous_raft.node.subscriptions import Subscriptions
+from rendezvous_raft.node.wait import Waits
+from rendezvous_raft.node.watches import RegistrationWatch, WaitIndex
+from rendezvous_raft.types import (
+    NodeName,
+    Region,
+    RequestId,
+    Revision,
+    Service,
+    Status,
+    Zone,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatistics:
+    """What a node holds at one instant."""
+
+    revision: Revision
+    requests: int
+    branches_open: int
+    branches_open_by_region: dict[Region, int]
+    """Global and regionless branches under `""`."""
+    waits_in_progress: int
+    subscribers: dict[tuple[Service, Region], int]
+    subscription_queue_len_longest: int
+    proposals_in_flight: int
+    draining: bool
+
+
+class Node:
+    """Owns the use-cases, wires them to the engine's events, and hands calls through.
+
+    Deadlines are absolute, in seconds of `clock.monotonic_s()`. Everything runs on one loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: NodeName,
+        region: Region,
+        replicator: Replicator,
+        clock: Clock,
+        ids: IdSource,
+        limits: NodeLimits,
+        observer: NodeObserver,
+        early_release: bool = True,
+    ) -> None:
+        self.name = name
+        self.region = region
+        self.replicator = replicator
+        self.clock = clock
+        self.ids = ids
+        self.limits = limits
+        self._observer = observer
+        self._admission = Admission(limits, observer)
+        self._index = WaitIndex()
+        self._watch = RegistrationWatch()
+        self._leases = LeaseKeeper(name, replicator, limits, clock, ids)
+        self._subscriptions = Subscriptions(replicator, limits, self._admission, observer)
+        self._expiry = Expiry(replicator, limits, clock, ids, self._index)
+        self._pulse: asyncio.Task[None] | None = None
+        early = EarlyReleases() if early_release else None
+        proposer = Proposer(replicator, clock, observer)
+        self._reads = Reads(name, replicator, clock, self._index)
+        self._waits = Waits(
+            replicator, clock, self._index, self._leases, early, self._admission, observer
+        )
+        self._registering = Registering(
+            replicator, proposer, self._admission, self._watch, clock, ids
+        )
+        self._closing = Closing(
+            replicator, proposer, self._admission, self._watch, self._index, early, clock, ids
+        )
+        replicator.set_listener(self._on_applied, self._on_state_replaced)
+
+    async def open(self) -> None:
+        """Starts the engine and the pulse."""
+        await self.replicator.open()
+        self._pulse = asyncio.get_running_loop().create_task(self._expiry.run())
+
+    def begin_drain(self) -> None:
+        """Refuses new calls and ends waits and subscriptions; what is proposed goes on."""
+        self._admission.draining = True
+        draining = errors.Draining("the node is shutting down; use another one")
+        self._index.fail_all(draining)
+        self._subscriptions.end_all("draining", draining)
+
+    async def close(self) -> None:
+        """Ends the leases, then the engine."""
+        self.begin_drain()
+        if self._pulse is not None:
+            self._pulse.cancel()
+            await asyncio.gather(self._pulse, return_exceptions=True)
+        try:
+            async with asyncio.timeout(1.0):
+                await self._leases.close()
+        except TimeoutError:
+            # Nobody renews them any more: the pulse of the others ends them.
+            pass
+        finally:
+            await self.replicator.close()
+
+    # Writes
+
+    async def register_request(
+        self, request_id: RequestId, *, deadline_s: float
+    ) -> tuple[RequestRegistered, Revision]:
+        """W1."""
+        return await self._registering.register_request(request_id, deadline_s)
+
+    async def register_branches(
+        self, registration: BranchRegistration, *, deadline_s: float
+    ) -> tuple[BranchesRegistered, Revision]:
+        """W2, W3."""
+        return await self._registering.register_branches(registration, deadline_s)
+
+    async def close_branches(
+        self, closing: BranchClosing, *, deadline_s: float
+    ) -> tuple[BranchesClosed, Revision]:
+        """W4, W5."""
+        return await self._closing.close_branches(closing, deadline_s)
+
+    # Reads
+
+    async def wait(self, query: WaitQuery, *, deadline_s: float) -> WaitAnswer:
+        """R1."""
+        return await self._waits.wait(query, deadline_s)
+
+    async def check(
+        self,
+        request_id: RequestId,
+        scope: Scope,
+        *,
+        detailed: bool,
+        freshness: Freshness,
+        deadline_s: float,
+    ) -> CheckAnswer:
+        """C1."""
+        return await self._reads.check(
+            request_id, scope, detailed=detailed, freshness=freshness, deadline_s=deadline_s
+        )
+
+    async def check_by_regions(
+        self,
+        request_id: RequestId,
+        services: tuple[Service, ...],
+        *,
+        freshness: Freshness,
+        deadline_s: float,
+    ) -> RegionsAnswer:
+        """C2."""
+        return await self._reads.check_by_regions(
+            request_id, services, freshness=freshness, deadline_s=deadline_s
+        )
+
+    async def fetch_dependencies(
+        self,
+        request_id: RequestId,
+        service: Service,
+        zone: Zone | None,
+        *,
+        freshness: Freshness,
+        deadline_s: float,
+    ) -> DependenciesAnswer:
+        """D1."""
+        return await self._reads.fetch_dependencies(
+            request_id, service, zone, freshness=freshness, deadline_s=deadline_s
+        )
+
+    async def describe(
+        self, request_id: RequestId, *, freshness: Freshness, deadline_s: float
+    ) -> RequestDescription:
+        """Q1."""
+        return await self._reads.describe(request_id, freshness=freshness, deadline_s=deadline_s)
+
+    async def list_requests(
+        self,
+        *,
+        status: Status | None,
+        service: Service,
+        after: int,
+        page_size: int,
+        freshness: Freshness,
+        deadline_s: float,
+    ) -> RequestPage:
+        """Q1."""
+        return await self._reads.list_requests(
+            status=status,
+            service=service,
+            after=after,
+            page_size=page_size,
+            freshness=freshness,
+            deadline_s=deadline_s,
+        )
+
+    def subscribe(self, key: SubscriptionKey) -> AsyncGenerator[list[SubscriptionEvent]]:
+        """U1. Close the generator to unsubscribe."""
+        return self._subscriptions.subscribe(key)
+
+    # Operating
+
+    async def digest(self, min_revision: Revision, *, deadline_s: float) -> tuple[Revision, str]:
+        """Digest of the local state, at least as new as asked. Takes time with the state."""
+        await self.replicator.wait_applied(min_revision, deadline_s=deadline_s)
+        state = self.replicator.state.state
+        return state.revision, snapshot.digest(state)
+
+    async def take_snapshot(self) -> SnapshotInfo:
+        """Writes a snapshot now."""
+        return await self.replicator.take_snapshot()
+
+    async def transfer_leadership(self, target: NodeName | None, *, deadline_s: float) -> NodeName:
+        """Hands leadership over; names the successor."""
+        return await self.replicator.transfer_leadership(target, deadline_s=deadline_s)
+
+    def status(self) -> ClusterStatus:
+        """What the engine knows."""
+        return self.replicator.status()
+
+    def statistics(self) -> NodeStatistics:
+        """An immutable picture of what the node holds."""
+        state = self.replicator.state.state
+        return NodeStatistics(
+            revision=state.revision,
+            requests=len(state.requests),
+            branches_open=state.branches_open,
+            branches_open_by_region=dict(state.open_by_region),
+            waits_in_progress=len(self._index),
+            subscribers=self._subscriptions.counts(),
+            subscription_queue_len_longest=self._subscriptions.queue_len_longest(),
+            proposals_in_flight=self._admission.proposals,
+            draining=self._admission.draining,
+        )
+
+    # Events of the engine
+
+    def _on_applied(self, batch: Sequence[Applied]) -> None:
+        """Publishes what a batch brought about, in the turn in which it was applied."""
+        for applied in batch:
+            for event in applied.events:
+                match event:
+                    case BranchOpened():
+                        self._branch_opened(event)
+                    case RegionClosed():
+                        self._region_closed(event, applied.revision)
+                    case RequestOpened() | WaitLeaseChanged():
+                        self._index.wake(event.request_id)
+                    case RequestExpired():
+                        self._request_expired(event, applied.revision)
+
+    def _branch_opened(self, event: BranchOpened) -> None:
+        self._observer.branch_registered(event.service, 1)
+        self._subscriptions.branch_opened(event)
+        self._watch.registered(event.branch_id)
+        self._index.wake(event.request_id)
+
+    def _region_closed(self, event: RegionClosed, revision: Revision) -> None:
+        self._observer.branch_closed(event.region, 1)
+        self._subscriptions.region_closed(event, revision)
+        self._index.wake(event.request_id, event.region)
+
+    def _request_expired(self, event: RequestExpired, revision: Revision) -> None:
+        self._observer.requests_expired("settled" if event.settled else "open", 1)
+        self._subscriptions.request_expired(event, revision)
+        self._index.wake(event.request_id)
+
+    def _on_state_replaced(self) -> None:
+        """A snapshot was installed: events are missing, so everybody looks anew."""
+        self._watch.state_replaced(self.replicator.state.state.branches)
+        self._index.wake_all()
+        self._subscriptions.end_all(
+            "snapshot",
+            errors.SubscriptionOverflow("this node took over a newer state; subscribe again"),
+        )

@@ -1,0 +1,78 @@
+"""Registering requests and branches (semantics W1 to W3)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from rendezvous_raft import errors
+from rendezvous_raft.core.commands import RegisterBranches, RegisterRequest
+from rendezvous_raft.core.results import BranchesRegistered, RequestRegistered
+from rendezvous_raft.node.admission import Admission
+from rendezvous_raft.node.calls import BranchRegistration
+from rendezvous_raft.node.ports import Clock, IdSource, Replicator
+from rendezvous_raft.node.proposals import Proposer
+from rendezvous_raft.node.watches import RegistrationWatch
+from rendezvous_raft.types import BranchId, RequestId, Revision
+
+
+class Registering:
+    """The ids are chosen before this; here they are stamped with time and proposed."""
+
+    def __init__(
+        self,
+        replicator: Replicator,
+        proposer: Proposer,
+        admission: Admission,
+        watch: RegistrationWatch,
+        clock: Clock,
+        ids: IdSource,
+    ) -> None:
+        self._replicator = replicator
+        self._proposer = proposer
+        self._admission = admission
+        self._watch = watch
+        self._clock = clock
+        self._ids = ids
+
+    async def register_request(
+        self, request_id: RequestId, deadline_s: float
+    ) -> tuple[RequestRegistered, Revision]:
+        """W1."""
+        with self._admission.proposal():
+            command = RegisterRequest(self._ids.command_id(), request_id, self._clock.wall_ms())
+            result, revision = await self._proposer.propose(command, deadline_s)
+            return cast("RequestRegistered", result), revision
+
+    async def register_branches(
+        self, registration: BranchRegistration, deadline_s: float
+    ) -> tuple[BranchesRegistered, Revision]:
+        """W2, W3. With `await_registration_s`, waits that long for an unknown parent."""
+        with self._admission.proposal():
+            patience_end_s = self._clock.monotonic_s() + registration.await_registration_s
+            while True:
+                command = RegisterBranches(
+                    self._ids.command_id(),
+                    registration.request_id,
+                    registration.branches,
+                    self._clock.wall_ms(),
+                )
+                try:
+                    result, revision = await self._proposer.propose(command, deadline_s)
+                    return cast("BranchesRegistered", result), revision
+                except errors.BranchNotFound:
+                    if not await self._parents_appear(registration, patience_end_s):
+                        raise
+
+    async def _parents_appear(self, registration: BranchRegistration, end_s: float) -> bool:
+        """Blocks until every parent outside the batch is registered here, or false at the end."""
+        own = dict.fromkeys(new.branch_id for new in registration.branches)
+        for new in registration.branches:
+            parent_id = new.parent_branch_id
+            if not parent_id or parent_id in own or self._is_registered(parent_id):
+                continue
+            if not await self._watch.wait_registered(parent_id, end_s - self._clock.monotonic_s()):
+                return False
+        return self._clock.monotonic_s() < end_s
+
+    def _is_registered(self, branch_id: BranchId) -> bool:
+        return branch_id in self._replicator.state.state.branches

@@ -1,0 +1,1 @@
+"""Engines: adapters of the `Replicator` port. Only `server/build.py` constructs them."""

@@ -1,0 +1,55 @@
+"""What an engine tells whoever counts: facts, not metrics. Implemented in `observability/`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class EngineObserver(Protocol):
+    """Receives facts synchronously; must be cheap and must not raise."""
+
+    def leader_changed(self) -> None:
+        """This node learned of another leader, or of none."""
+        ...
+
+    def applied(self, count: int, seconds: float) -> None:
+        """`count` commands were applied in one slice that took `seconds`."""
+        ...
+
+    def synced(self, seconds: float) -> None:
+        """One fdatasync took `seconds`."""
+        ...
+
+    def read_barrier_done(self, seconds: float) -> None:
+        """A linearizable read was confirmed after `seconds`."""
+        ...
+
+    def entry_appended(self, commands: int) -> None:
+        """This node, as leader, appended an entry of `commands` commands."""
+        ...
+
+    def snapshot_done(self, seconds: float, size_bytes: int) -> None:
+        """A snapshot was written."""
+        ...
+
+
+class SilentEngineObserver:
+    """Counts nothing; the base for observers that count some of it."""
+
+    def leader_changed(self) -> None:
+        """Ignored."""
+
+    def applied(self, count: int, seconds: float) -> None:
+        """Ignored."""
+
+    def synced(self, seconds: float) -> None:
+        """Ignored."""
+
+    def read_barrier_done(self, seconds: float) -> None:
+        """Ignored."""
+
+    def entry_appended(self, commands: int) -> None:
+        """Ignored."""
+
+    def snapshot_done(self, seconds: float, size_bytes: int) -> None:
+        """Ignored."""

@@ -1,0 +1,139 @@
+"""Elections: pre-vote, votes that are on disk before they are given, and stickiness (F7, F9)."""
+
+from __future__ import annotations
+
+from pysyncobj.node import Node
+
+from rendezvous_raft.replication.raft.guard import CANDIDATE, FOLLOWER
+from rendezvous_raft.replication.raft.member import Member, Message
+from rendezvous_raft.replication.raft.progress import Progress
+from rendezvous_raft.replication.raft.storage import DiskFull
+
+
+class Elections(Member):
+    """How a member becomes a leader, and when it ceases to be one."""
+
+    def tick(self) -> float:
+        """Does what time demands; returns when, in monotonic seconds, it is due again."""
+        now_s = self.clock()
+        if self.is_leader:
+            if not self._has_quorum(now_s):
+                self._step_down(self.term, None)
+            elif now_s >= self._heartbeat_due_s:
+                self._start_round()
+        if not self.is_leader and now_s >= self.election_deadline:
+            if self.installing:
+                # Its log is about to be replaced; it could not lead with it.
+                self._postpone_election()
+            else:
+                self._campaign()
+        return float(self._heartbeat_due_s if self.is_leader else self.election_deadline)
+
+    def _has_quorum(self, now_s: float) -> bool:
+        """6.2: a leader that hears no majority for an election time-out steps down (F9)."""
+        since_s = now_s - self.timers.election_max_s
+        heard = sum(1 for peer in self.peers if self._progress[peer.id].heard_s >= since_s)
+        return heard + 1 >= self.quorum
+
+    def _campaign(self) -> None:
+        """9.6: asks first whether an election could be won, which disturbs nobody (F9)."""
+        self._postpone_election()
+        if self.leader_node is not None:
+            self.leader_node = None
+            self.host.leader_known()
+        self._pre_votes = {}
+        self._ask_for_votes("pre_vote", self.term + 1)
+        self._count_pre_votes()
+
+    def _ask_for_votes(self, kind: str, term: int, *, transfer: bool = False) -> None:
+        for peer in self.peers:
+            self.links.send(
+                peer,
+                {
+                    "type": kind,
+                    "term": term,
+                    "last_index": self.last_index(),
+                    "last_term": self.last_term(),
+                    "transfer": transfer,
+                },
+            )
+
+    def _count_pre_votes(self) -> None:
+        if self._pre_votes is not None and 1 + len(self._pre_votes) >= self.quorum:
+            self._stand(transfer=False)
+
+    def _stand(self, *, transfer: bool) -> None:
+        """5.2: a new term, a vote for itself on disk, and requests for the votes of the others."""
+        self._pre_votes = None
+        self._postpone_election()
+        self.set_role(CANDIDATE)
+        self.set_term(self.term + 1, self.name)
+        self.votes = {self.name: True}
+        self._ask_for_votes("vote", self.term, transfer=transfer)
+        self._count_votes()
+
+    def _count_votes(self) -> None:
+        if len(self.votes) >= self.quorum:
+            now_s = self.clock()
+            self._progress = {peer.id: Progress(heard_s=now_s) for peer in self.peers}
+            self._reads = []
+            try:
+                self.become_leader()
+            except DiskFull:
+                self._step_down(self.term, None)
+                return
+            self.host.leader_known()
+            self._start_round()
+
+    def _is_up_to_date(self, message: Message) -> bool:
+        """5.4.1: whether the candidate's log is at least as complete as ours."""
+        theirs = (message["last_term"], message["last_index"])
+        return bool(theirs >= (self.last_term(), self.last_index()))
+
+    def _hears_leader(self) -> bool:
+        """4.2.3: while a leader is heard of, others are not helped to depose it (F9)."""
+        return self.is_leader or (self.clock() - self._heard_leader_s < self.timers.election_min_s)
+
+    def _on_pre_vote(self, node: Node, message: Message) -> None:
+        if message["term"] == self.term:
+            # It asks about a term that has begun; without knowing it, it would ask for ever.
+            self.links.send(node, {"type": "stale", "term": self.term})
+        elif not self._hears_leader() and self._is_up_to_date(message):
+            self.links.send(node, {"type": "pre_vote_reply", "term": message["term"]})
+
+    def _on_pre_vote_reply(self, node: Node, message: Message) -> None:
+        if self._pre_votes is not None and message["term"] == self.term + 1:
+            self._pre_votes[str(node.id)] = True
+            self._count_pre_votes()
+
+    def _on_vote(self, node: Node, message: Message) -> None:
+        if not message["transfer"] and self._hears_leader():
+            return
+        if message["term"] > self.term:
+            self._step_down(message["term"], None)
+        granted = (
+            message["term"] == self.term
+            and self.role_code == FOLLOWER
+            and self.voted_for in (None, str(node.id))
+            and self._is_up_to_date(message)
+        )
+        if granted:
+            # The answer leaves once the vote is on disk: nobody votes twice in a term (F7).
+            if self.voted_for is None:
+                self.set_term(self.term, str(node.id))
+            self._postpone_election()
+            self.links.send(node, {"type": "vote_reply", "term": self.term})
+
+    def _on_vote_reply(self, node: Node, message: Message) -> None:
+        if self.role_code == CANDIDATE and message["term"] == self.term:
+            self.votes[str(node.id)] = True
+            self._count_votes()
+
+    def _on_timeout_now(self, node: Node, message: Message) -> None:
+        """3.10: the leader hands over to this node."""
+        if message["term"] == self.term and node == self.leader_node:
+            self._stand(transfer=True)
+
+    def _start_round(self) -> None:
+        """Provided by `leading.py`."""
+        raise NotImplementedError

@@ -1,0 +1,431 @@
+"""The PySyncObj engine behind the `Replicator` port.
+
+It owns the durable log, the links and the Raft member, drives them from the loop's events (no
+thread of its own but the log's sync worker, no polling), applies what is committed and answers
+those who wait. A *turn* is: let time pass, commit, apply a slice, replicate; it is scheduled once
+after whatever happened in this round of the loop, so that work comes in batches (F16).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pysyncobj.node import Node
+
+from rendezvous_raft import errors
+from rendezvous_raft.core.commands import Command
+from rendezvous_raft.core.machine import StateMachine
+from rendezvous_raft.core.results import Applied
+from rendezvous_raft.limits import NodeLimits
+from rendezvous_raft.membership import MemberConfig, RaftTimers
+from rendezvous_raft.node.ports import AppliedListener, Clock
+from rendezvous_raft.node.status import ClusterStatus, SnapshotInfo
+from rendezvous_raft.replication.applying import Replica
+from rendezvous_raft.replication.batching import Batch, GroupCommit
+from rendezvous_raft.replication.codec import CodecError, encode_command, encode_entry
+from rendezvous_raft.replication.observer import EngineObserver
+from rendezvous_raft.replication.raft.files import FileLayer, RealFiles
+from rendezvous_raft.replication.raft.guard import REGULAR
+from rendezvous_raft.replication.raft.handover import choose_successor, hand_over
+from rendezvous_raft.replication.raft.journal import DurableJournal
+from rendezvous_raft.replication.raft.member import Message
+from rendezvous_raft.replication.raft.parked import ParkedReports
+from rendezvous_raft.replication.raft.reads import ReadBarriers
+from rendezvous_raft.replication.raft.rules import Raft
+from rendezvous_raft.replication.raft.snapshotting import Snapshots
+from rendezvous_raft.replication.raft.status import cluster_status, why_nothing_is_sent
+from rendezvous_raft.replication.raft.storage import (
+    SEGMENT_BYTES,
+    DiskFull,
+    DurableLog,
+    Identity,
+)
+from rendezvous_raft.replication.raft.transport import TcpLinks
+from rendezvous_raft.types import NodeName, RequestId, Revision
+
+COMMIT_TOLD_S = 0.002
+"""While entries follow each other, the commit index travels with the next one; if none leaves
+within this time, it gets a message of its own."""
+ROOM_LOOK_S = 1.0
+"""Pause between looks whether a full disk has room again."""
+REFUSED_PAUSE_S = 0.05
+"""Before a batch that a deposed leader refused is sent again."""
+
+
+class RaftReplicator:
+    """Implements `Replicator` for a member of a cluster, alone or with others.
+
+    Args:
+        self_name: the member that this process is.
+        members: every voter, this one included.
+        cluster_id: what keeps members of two clusters from mixing.
+        data_dir: where the log, the vote and the snapshots are; a voter always has one (F7).
+        timers: how patient it is.
+        limits: bounds of this node.
+        clock: time as an input.
+        observer: is told facts for metrics.
+        segment_bytes: size of the log's files, which are pre-allocated, two at a time.
+    """
+
+    def __init__(
+        self,
+        *,
+        self_name: NodeName,
+        members: Sequence[MemberConfig],
+        cluster_id: str,
+        data_dir: Path,
+        timers: RaftTimers,
+        limits: NodeLimits,
+        clock: Clock,
+        observer: EngineObserver,
+        segment_bytes: int = SEGMENT_BYTES,
+        files: FileLayer | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._members = {member.name: member for member in members}
+        self._self = self._members[self_name]
+        self._cluster_id = cluster_id
+        self._limits = limits
+        self._clock = clock
+        self._observer = observer
+        self._rng = rng or random.Random(secrets.randbits(64))  # noqa: S311 (not for secrets)
+        self._timers = timers
+        self._data_dir = data_dir
+        self._segment_bytes = segment_bytes
+        self._files = files or RealFiles()
+        self._origin = secrets.token_bytes(8)
+        self._replica = Replica(origin=self._origin, clock=clock)
+        self._commits = GroupCommit(self._submit, limits=limits, clock=clock)
+        self._commits.explain_waiting(self._why_nothing_is_sent)
+        self._reads = ReadBarriers(
+            ask=self._ask_read,
+            applied_index=lambda: self._raft.last_applied,
+            clock=clock,
+            observer=observer,
+        )
+        self._store: DurableLog
+        self._links: TcpLinks
+        self._raft: Raft
+        self._snapshots: Snapshots
+        self._running = False
+        self._halted: str | None = None
+        self._turn_scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._commit_timer: asyncio.TimerHandle | None = None
+        self._last_turn_s = 0.0
+        self._room_due_s = 0.0
+        self._known_leader: str | None = None
+        self._parked = ParkedReports(clock)
+
+    # The port
+
+    @property
+    def state(self) -> StateMachine:
+        """See `Replicator.state`."""
+        return self._replica.machine
+
+    @property
+    def last_turn_s(self) -> float:
+        """When the engine was driven last, in monotonic seconds; for liveness checks."""
+        return self._last_turn_s
+
+    def set_listener(self, listener: AppliedListener, state_replaced: Callable[[], None]) -> None:
+        """See `Replicator.set_listener`."""
+        self._replica.set_listener(listener, state_replaced)
+
+    async def open(self) -> None:
+        """Recovers the log and the state, listens, and begins to take part.
+
+        Raises:
+            StorageError: the files are damaged, or belong to another node; nothing was changed.
+        """
+        identity = Identity(self._cluster_id, self._self.name)
+        self._store, recovered = DurableLog.open(
+            self._data_dir, identity, files=self._files, segment_bytes=self._segment_bytes
+        )
+        self._snapshots = Snapshots(self._store, self._replica, self._clock, self._observer)
+        try:
+            if recovered.snapshot is not None:
+                self._snapshots.restore(recovered.snapshot)
+        except BaseException:
+            await self._store.close()
+            raise
+        journal = DurableJournal(self._store, recovered)
+        others = sorted(name for name in self._members if name != self._self.name)
+        self._links = TcpLinks(
+            name=self._self.name,
+            cluster_id=self._cluster_id,
+            listen=self._self.raft_address,
+            peers={name: self._members[NodeName(name)].raft_address for name in others},
+            positions=self._store,
+            on_connected=self._on_connected,
+            rng=self._rng,
+        )
+        self._raft = Raft(
+            name=self._self.name,
+            others=others,
+            log=journal,
+            links=self._links,
+            timers=self._timers,
+            clock=self._clock.monotonic_s,
+            rng=self._rng,
+            host=self,
+        )
+        self._snapshots.attach(journal, self._raft)
+        # After a failed sync nobody knows what is on disk: the node must not go on.
+        self._store.start(
+            self._on_synced, lambda error: self.halt(f"the log could not be synced: {error}")
+        )
+        await self._links.open()
+        self._running = True
+        self._turn()
+
+    async def close(self) -> None:
+        """See `Replicator.close`."""
+        if not self._running:
+            return
+        self._running = False
+        for timer in (self._timer, self._commit_timer):
+            if timer is not None:
+                timer.cancel()
+        await self._links.close()
+        self._commits.fail_all(
+            errors.Draining("the node has stopped; nothing was proposed"),
+            errors.OutcomeUnknown("the node has stopped while the command was on its way"),
+        )
+        await self._snapshots.close()
+        await self._store.close()
+
+    async def propose(self, command: Command, *, deadline_s: float) -> Applied:
+        """See `Replicator.propose`."""
+        if self._halted is not None:
+            raise errors.NotReady(f"the node has halted: {self._halted}")
+        return await self._commits.propose(encode_command(command), deadline_s)
+
+    async def read_barrier(self, *, deadline_s: float) -> None:
+        """See `Replicator.read_barrier`."""
+        self._refuse_unless_running()
+        await self._reads.wait(deadline_s, self._raft.leader_name)
+
+    async def wait_applied(self, revision: Revision, *, deadline_s: float) -> None:
+        """See `Replicator.wait_applied`."""
+        await self._replica.wait_applied(revision, deadline_s)
+
+    def status(self) -> ClusterStatus:
+        """See `Replicator.status`."""
+        return cluster_status(
+            self.state.revision,
+            self._self,
+            self._members.values(),
+            self._raft if self._running else None,
+            halted=self._halted,
+            read_only=self._store.read_only if self._running else None,
+        )
+
+    async def take_snapshot(self) -> SnapshotInfo:
+        """See `Replicator.take_snapshot`."""
+        self._refuse_unless_running()
+        return await self._snapshots.take()
+
+    async def transfer_leadership(self, target: NodeName | None, *, deadline_s: float) -> NodeName:
+        """See `Replicator.transfer_leadership`. Blocks until the successor leads."""
+        self._refuse_unless_running()
+        successor = choose_successor(self._raft, target)
+        try:
+            await hand_over(self._raft, successor, deadline_s)
+        finally:
+            self._commits.wake()
+        return NodeName(str(successor.id))
+
+    def report_parked(self, request_ids: Sequence[RequestId]) -> None:
+        """See `Replicator.report_parked`."""
+        if request_ids and self._running and not self._halted:
+            self._raft.report_parked(request_ids)
+
+    def parked_elsewhere(self) -> tuple[RequestId, ...]:
+        """See `Replicator.parked_elsewhere`."""
+        return self._parked.recent()
+
+    def _refuse_unless_running(self) -> None:
+        if self._halted is not None or not self._running:
+            raise errors.NotReady(self._halted or "the node is not running")
+
+    # Driving
+
+    def wake(self) -> None:
+        """Schedules a turn at the end of this round of the loop."""
+        if not self._turn_scheduled and self._running:
+            self._turn_scheduled = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """One turn: time, commit, apply, replicate. An exception here stops the node (F8)."""
+        self._turn_scheduled = False
+        if not self._running or self._halted is not None:
+            return
+        self._last_turn_s = self._clock.monotonic_s()
+        try:
+            due_s = self._raft.tick()
+            if self._raft.advance_commit():
+                self._tell_commit_soon()
+            if self._apply_slice():
+                self.wake()
+            if self._raft.is_leader:
+                self._raft.replicate_all()
+            self._look_for_room()
+        except Exception as error:  # noqa: BLE001 (whatever it is, going on would be a guess)
+            self.halt(f"{type(error).__name__}: {error}")
+            return
+        self._snapshots.take_if_due()
+        self._schedule(due_s)
+
+    def _schedule(self, due_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay_s = max(0.001, due_s - self._clock.monotonic_s())
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._turn)
+
+    def _look_for_room(self) -> None:
+        """While the disk is full, tests now and then whether it still is."""
+        if self._store.read_only is not None and self._last_turn_s >= self._room_due_s:
+            self._room_due_s = self._last_turn_s + ROOM_LOOK_S
+            self._store.try_recover()
+
+    def _tell_commit_soon(self) -> None:
+        """At once when nothing else is on its way, else with the next entry or after a moment."""
+        if self._commit_timer is None:
+            busy = self._raft.commit_index < self._raft.last_index()
+            loop = asyncio.get_running_loop()
+            delay_s = COMMIT_TOLD_S if busy else 0.0
+            self._commit_timer = loop.call_later(delay_s, self._tell_commit)
+
+    def _tell_commit(self) -> None:
+        self._commit_timer = None
+        if self._running and self._halted is None and self._raft.is_leader:
+            self._raft.tell_commit()
+
+    def _apply_slice(self) -> bool:
+        """Applies committed entries for a bounded time; whether some are left (limits)."""
+        raft = self._raft
+        if raft.last_applied >= raft.commit_index:
+            return False
+        started_s = self._clock.monotonic_s()
+        until_s = started_s + self._limits.apply_slice_ms_max / 1000
+        commands = 0
+        while raft.last_applied < raft.commit_index and self._clock.monotonic_s() < until_s:
+            payload = raft.log[raft.last_applied + 1 - raft.log.base_index][0]
+            if payload[:1] == REGULAR:
+                try:
+                    commands += self._replica.apply_entry(payload[1:], self._commits)
+                except CodecError as error:
+                    self.halt(str(error))
+                    return False
+            raft.last_applied += 1
+        self._observer.applied(commands, self._clock.monotonic_s() - started_s)
+        self._reads.applied()
+        return bool(raft.last_applied < raft.commit_index)
+
+    def _on_synced(self) -> None:
+        self._observer.synced(self._store.sync_seconds)
+        self._links.release()
+        self.wake()
+
+    def _on_connected(self, node: Node) -> None:
+        self._raft.peer_connected(node)
+        if node == self._raft.leader_node:
+            self._send_again()
+        self.wake()
+
+    # Proposals
+
+    def _submit(self, batch: Batch) -> bool:
+        """Appends a batch here, or forwards it to the leader; false if neither can be."""
+        if not self._running or self._halted is not None:
+            return False
+        commands = [proposal.encoded for proposal in batch.proposals]
+        entry = encode_entry(self._origin, batch.sequence, commands)
+        if not self._raft.is_leader:
+            return self._raft.forward(self._origin, batch.sequence, entry)
+        if self._raft.handing_over:
+            return False
+        try:
+            self._raft.propose(entry)
+        except DiskFull:
+            return False
+        self._observer.entry_appended(len(commands))
+        self.wake()
+        return True
+
+    def _why_nothing_is_sent(self) -> errors.RendezvousError:
+        return why_nothing_is_sent(
+            self._self.name,
+            self._raft.leader_name() if self._running else None,
+            halted=self._halted,
+            read_only=self._store.read_only if self._running else None,
+        )
+
+    def _ask_read(self, read_id: int) -> bool:
+        if not self._running or self._halted is not None:
+            return False
+        asked = self._raft.request_read(read_id)
+        self.wake()
+        return asked
+
+    # What the rules tell (member.Host)
+
+    def leader_known(self) -> None:
+        """Sends what was on its way to the new leader; tells whoever counts."""
+        leader = self._raft.leader_name()
+        if leader != self._known_leader:
+            self._known_leader = leader
+            self._observer.leader_changed()
+        if leader is not None and self._running:
+            asyncio.get_running_loop().call_soon(self._send_again)
+        self.wake()
+
+    def _send_again(self) -> None:
+        """What is on its way may be lost; what waits may have somewhere to go."""
+        self._commits.resend()
+        self._commits.wake()
+
+    def read_confirmed(self, read_id: int, index: int) -> None:
+        """See `member.Host`."""
+        self._reads.confirmed(read_id, index)
+
+    def read_refused(self, read_id: int) -> None:
+        """See `member.Host`."""
+        self._reads.refused(read_id)
+
+    def batch_refused(self, origin: bytes, sequence: int) -> None:
+        """See `member.Host`."""
+        if origin != self._origin:
+            return
+        self._commits.returned(sequence)
+        asyncio.get_running_loop().call_later(REFUSED_PAUSE_S, self._commits.wake)
+
+    def snapshot_chunk(self, offset: int) -> Message | None:
+        """See `member.Host`."""
+        return self._snapshots.chunk(offset)
+
+    def snapshot_received(self, node: Node, message: Message) -> None:
+        """See `member.Host`."""
+        self._snapshots.receive(node, message)
+
+    def parked_reported(self, name: str, request_ids: Sequence[str]) -> None:
+        """See `member.Host`."""
+        self._parked.heard(name, request_ids)
+
+    def halt(self, reason: str) -> None:
+        """Stops for good, visibly: no votes, no answers, no proposals."""
+        if self._halted is not None:
+            return
+        self._halted = reason
+        self._links.silence()
+        self._commits.fail_all(
+            errors.NotReady(f"the node has halted: {reason}"),
+            errors.OutcomeUnknown(f"the node has halted: {reason}"),
+        )

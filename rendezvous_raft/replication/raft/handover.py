@@ -1,0 +1,52 @@
+"""Handing leadership to a follower that is caught up (3.10)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pysyncobj.node import Node
+
+from rendezvous_raft import errors
+from rendezvous_raft.replication.raft.rules import Raft
+from rendezvous_raft.types import NodeName
+
+
+def choose_successor(raft: Raft, target: NodeName | None) -> Node:
+    """The follower asked for, or the one whose log is furthest.
+
+    Raises:
+        InvalidArgument: no such member.
+        Unavailable: this node does not lead, or the follower is not connected.
+    """
+    if target is not None and target not in [str(peer.id) for peer in raft.peers]:
+        raise errors.InvalidArgument.for_field("target", f"{target!r} is no other member")
+    if not raft.is_leader:
+        raise errors.Unavailable(
+            "this node does not lead; ask the leader", leader=raft.leader_name()
+        )
+    connected = [peer for peer in raft.peers if raft.links.is_open(peer)]
+    wanted = [peer for peer in connected if target in (None, str(peer.id))]
+    if not wanted:
+        raise errors.Unavailable("no such follower is connected")
+    return max(wanted, key=lambda peer: (raft.match_index[peer], str(peer.id)))
+
+
+async def hand_over(raft: Raft, successor: Node, deadline_s: float) -> None:
+    """Takes no more proposals, lets the successor catch up and stand; blocks until it leads.
+
+    Raises:
+        Unavailable: it did not take over in time, or somebody else did.
+    """
+    raft.handing_over = True
+    try:
+        while raft.leader_node != successor:
+            somebody_else = not raft.is_leader and raft.leader_node is not None
+            if somebody_else or raft.clock() >= deadline_s:
+                raise errors.Unavailable(
+                    f"{successor.id} did not take over", leader=raft.leader_name()
+                )
+            if raft.is_leader and raft.match_index[successor] == raft.last_index():
+                raft.tell_to_stand(successor)
+            await asyncio.sleep(raft.timers.heartbeat_s)
+    finally:
+        raft.handing_over = False

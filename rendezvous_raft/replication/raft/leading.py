@@ -1,0 +1,255 @@
+"""Leading: bringing the followers' logs up to date, committing, and confirming reads.
+
+Heartbeats are numbered in *rounds*. An answer names the round and the term of the message that it
+answers, so that a read index and the check for a quorum count only what came after a given moment,
+and an answer to an earlier leadership counts for nothing (F3).
+"""
+
+from __future__ import annotations
+
+from pysyncobj.node import Node
+
+from rendezvous_raft.replication.raft.elections import Elections
+from rendezvous_raft.replication.raft.guard import REGULAR
+from rendezvous_raft.replication.raft.member import Message
+from rendezvous_raft.replication.raft.progress import Mode, Progress
+
+APPEND_ENTRIES_MAX = 64
+APPEND_BYTES_MAX = 256 * 1024
+PROBE_PATIENCE_HEARTBEATS = 4
+"""Heartbeats after which a probe or chunk that was not answered is sent again."""
+
+
+class Leading(Elections):
+    """The leader's side of replication, and read indexes."""
+
+    def propose(self, payload: bytes) -> None:
+        """Appends a command to the leader's log. Raises `DiskFull` with nothing changed."""
+        self.log.add(REGULAR + payload, self.last_index() + 1, self.term)
+
+    def replicate_all(self) -> None:
+        """Sends every peer what it lacks, as far as its window allows."""
+        for peer in self.peers:
+            self._replicate(peer)
+
+    def tell_commit(self) -> None:
+        """Tells those who do not know it of the commit index, which no entry has carried yet.
+
+        Proposals of a follower are answered, and its waits wake, when it has applied them.
+        """
+        for peer in self.peers:
+            progress = self._progress[peer.id]
+            if progress.commit_told < self.commit_index:
+                progress.commit_told = self.commit_index
+                message = {"type": "commit", "term": self.term, "commit": self.commit_index}
+                self.links.send(peer, message)
+
+    def _start_round(self) -> None:
+        """A numbered heartbeat to everybody."""
+        now_s = self.clock()
+        self._round += 1
+        self._heartbeat_due_s = now_s + self.timers.heartbeat_s
+        for peer in self.peers:
+            sent = self._replicate(peer)
+            # Chunks of a snapshot have no rounds.
+            if not sent or self._progress[peer.id].mode is Mode.SNAPSHOT:
+                self._send_heartbeat(peer)
+        self._confirm_reads()
+
+    def _send_heartbeat(self, peer: Node) -> None:
+        """Verifies the end of a log that is known; of another it asks no more than an answer."""
+        first = self.next_index[peer]
+        streams = self._progress[peer.id].mode is Mode.STREAM
+        known = streams and self.log.term_at(first - 1) is not None
+        self._send_append(peer, first if known else 1, [])
+
+    def _replicate(self, peer: Node) -> bool:
+        """Sends entries or a chunk to one peer; whether anything was sent."""
+        progress = self._progress[peer.id]
+        if not self.links.is_open(peer):
+            return False
+        if progress.mode is Mode.STREAM:
+            sent = False
+            while self.next_index[peer] <= self.last_index() and self.links.has_room(peer):
+                if not self._send_next(peer):
+                    break
+                sent = True
+            return sent
+        patience_s = PROBE_PATIENCE_HEARTBEATS * self.timers.heartbeat_s
+        if progress.probe_sent_s >= 0 and self.clock() - progress.probe_sent_s < patience_s:
+            return False
+        progress.probe_sent_s = self.clock()
+        if progress.mode is Mode.SNAPSHOT:
+            return self._send_chunk(peer, progress)
+        return self._send_next(peer)
+
+    def _send_next(self, peer: Node) -> bool:
+        """The next entries for a peer, or the begin of a snapshot if the log lacks them."""
+        first = self.next_index[peer]
+        if self.log.term_at(first - 1) is None:
+            progress = self._progress[peer.id]
+            progress.mode, progress.snapshot_offset = Mode.SNAPSHOT, 0
+            progress.probe_sent_s = self.clock()
+            return self._send_chunk(peer, progress)
+        entries = self.entries_from(first, APPEND_ENTRIES_MAX, APPEND_BYTES_MAX)
+        self._send_append(peer, first, entries)
+        if self._progress[peer.id].mode is Mode.STREAM:
+            self.next_index[peer] = first + len(entries)
+        return True
+
+    def _send_append(self, peer: Node, first: int, entries: list[tuple[bytes, int, int]]) -> None:
+        self._progress[peer.id].commit_told = self.commit_index
+        self.links.send(
+            peer,
+            {
+                "type": "append",
+                "term": self.term,
+                "round": self._round,
+                "prev_index": first - 1,
+                "prev_term": self.log.term_at(first - 1) or 0,
+                "entries": [(payload, term) for payload, _, term in entries],
+                "commit": self.commit_index,
+            },
+        )
+
+    def _send_chunk(self, peer: Node, progress: Progress) -> bool:
+        chunk = self.host.snapshot_chunk(progress.snapshot_offset)
+        if chunk is None:
+            return False
+        self.links.send(peer, {"type": "snapshot", "term": self.term, **chunk})
+        return True
+
+    def _on_append_reply(self, node: Node, message: Message) -> None:
+        if not self.is_leader:
+            return
+        progress = self._heard(node, message)
+        if message["ok"]:
+            match = message["match"]
+            if match:
+                self._matched(node, progress, match)
+        elif self._is_news(node, progress, message):
+            # Paper 5.3, last paragraph (F18); never below what it has acknowledged (F1).
+            progress.mode, progress.probe_sent_s = Mode.PROBE, -1.0
+            self.next_index[node] = max(self.match_index[node] + 1, message["hint"])
+        self._replicate(node)
+
+    def _is_news(self, node: Node, progress: Progress, message: Message) -> bool:
+        """Whether a refusal is about what was sent last, not an echo of earlier messages."""
+        if progress.mode is Mode.PROBE:
+            return bool(message["prev_index"] + 1 == self.next_index[node])
+        return progress.mode is Mode.STREAM and message["prev_index"] > self.match_index[node]
+
+    def _heard(self, node: Node, message: Message) -> Progress:
+        progress = self._progress[node.id]
+        progress.heard_s = self.clock()
+        if message["round"] > progress.acked_round:
+            progress.acked_round = message["round"]
+            self._confirm_reads()
+        return progress
+
+    def _matched(self, node: Node, progress: Progress, match: int) -> None:
+        """The follower has everything up to `match` on disk."""
+        progress.mode, progress.probe_sent_s = Mode.STREAM, -1.0
+        self.match_index[node] = max(self.match_index[node], match)
+        self.next_index[node] = max(self.next_index[node], match + 1)
+
+    def _on_snapshot_reply(self, node: Node, message: Message) -> None:
+        if not self.is_leader:
+            return
+        progress = self._heard(node, message)
+        progress.probe_sent_s = -1.0
+        if message["installed"]:
+            self.next_index[node] = message["installed"] + 1
+            self._matched(node, progress, message["installed"])
+        elif progress.mode is Mode.SNAPSHOT:
+            progress.snapshot_offset = message["offset"]
+        self._replicate(node)
+
+    def advance_commit(self) -> bool:
+        """5.4.2: commits what a majority has on disk, if an entry of this term is among it (F1)."""
+        if not self.is_leader:
+            return False
+        matches = sorted(
+            [self.log.durable_index(), *(self.match_index[peer] for peer in self.peers)]
+        )
+        index = matches[len(matches) - self.quorum]
+        if index <= self.commit_index or self.log.term_at(index) != self.term:
+            return False
+        self.commit_index = index
+        return True
+
+    def peer_connected(self, node: Node) -> None:
+        """A link opened: what was in flight on the old one may be lost."""
+        # The peer may live anew and number its reads from the beginning: what its earlier life
+        # asked must not answer it.
+        self._reads = [read for read in self._reads if read[2] != node]
+        self._restart_probe(node)
+
+    def _restart_probe(self, node: Node) -> None:
+        progress = self._progress.get(str(node.id))
+        if self.is_leader and progress is not None:
+            progress.mode, progress.probe_sent_s = Mode.PROBE, -1.0
+            self.next_index[node] = max(self.match_index[node] + 1, 2)
+            if not self.match_index[node]:
+                self.next_index[node] = self.last_index() + 1
+            self._replicate(node)
+
+    # Reads (6.4, F10)
+
+    def request_read(self, read_id: int) -> bool:
+        """Asks for a read index; false if nobody can be asked."""
+        if self.is_leader:
+            return self._add_read(read_id, None)
+        if self.leader_node is None or not self.links.is_open(self.leader_node):
+            return False
+        self.links.send(self.leader_node, {"type": "read", "term": self.term, "read_id": read_id})
+        return True
+
+    def _add_read(self, read_id: int, node: Node | None) -> bool:
+        """6.4: the commit index counts once an entry of this term is committed.
+
+        A majority has to answer a round that began after the call.
+        """
+        if self.commit_index < (self.noop_index or 0):
+            return False
+        self._reads.append((self._round + 1, read_id, node, self.commit_index))
+        if len(self._reads) == 1 or self._reads[-2][0] <= self._round:
+            # One round for all the reads of this turn: it starts at the end of it.
+            self.links.soon(self._start_read_round)
+        return True
+
+    def _start_read_round(self) -> None:
+        if self.is_leader and self._reads:
+            self._start_round()
+
+    def _confirm_reads(self) -> None:
+        if not self._reads:
+            return
+        rounds = sorted([self._round, *(self._progress[p.id].acked_round for p in self.peers)])
+        confirmed = rounds[len(rounds) - self.quorum]
+        ready = [read for read in self._reads if read[0] <= confirmed]
+        self._reads = [read for read in self._reads if read[0] > confirmed]
+        for _, read_id, node, index in ready:
+            if node is None:
+                self.host.read_confirmed(read_id, index)
+            else:
+                reply = {"type": "read_reply", "term": self.term, "index": index}
+                self.links.send(node, {**reply, "read_id": read_id})
+
+    def refuse_reads(self) -> None:
+        """See `Member.refuse_reads`."""
+        reads, self._reads = self._reads, []
+        for _, read_id, node, _ in reads:
+            if node is None:
+                self.host.read_refused(read_id)
+
+    def _on_read(self, node: Node, message: Message) -> None:
+        if not (self.is_leader and self._add_read(message["read_id"], node)):
+            reply = {"type": "read_reply", "term": self.term, "index": 0}
+            self.links.send(node, {**reply, "read_id": message["read_id"]})
+
+    def _on_read_reply(self, _node: Node, message: Message) -> None:
+        if message["index"]:
+            self.host.read_confirmed(message["read_id"], message["index"])
+        else:
+            self.host.read_refused(message["read_id"])

@@ -1,0 +1,321 @@
+"""Snapshot files: writing, verifying, reading; the newest two are kept.
+
+    header    a block: cluster id, index and term of the last entry that the state contains
+    chunk     length u32 · rows u32 · CRC32C u32 · rows in msgpack, one after the other
+    end       0 u32 · rows of all chunks u32 · CRC32C u32 of the whole file before
+
+A file is written under another name, synced, and only then renamed: what has the name of a snapshot
+is a whole one, or damaged. The members of a cluster exchange these bytes as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from rendezvous_raft.core.snapshot import Row
+from rendezvous_raft.replication.raft.blocks import (
+    BLOCK_BYTES_MAX,
+    crc32c,
+    pack_block,
+    unpack_block,
+)
+from rendezvous_raft.replication.raft.files import (
+    DamagedError,
+    FileLayer,
+    OpenFile,
+    StorageError,
+    disk_full_as_refusal,
+)
+
+CHUNK_BYTES = 64 * 1024
+GENERATIONS_KEPT = 2
+"""So that one can still be sent while the next is written."""
+SUFFIX = ".snapshot"
+WRITING_NAME = "snapshot.tmp"
+INSTALLING_NAME = "install.tmp"
+
+_NAME = re.compile(rf"(\d{{20}})-(\d{{20}}){re.escape(SUFFIX)}")
+_MAGIC = b"RVZSNAP\0"
+_CHUNK = struct.Struct("<III")
+_CRC = struct.Struct("<I")
+
+
+class SnapshotDamaged(DamagedError):
+    """A snapshot does not verify."""
+
+
+class SnapshotGone(StorageError):
+    """The snapshot is not kept any more: begin again with the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFile:
+    """A snapshot on stable storage: the state that entries up to `index` made."""
+
+    index: int
+    term: int
+    size_bytes: int
+    path: Path
+
+
+def encode_snapshot(rows: Iterable[Row]) -> Iterator[bytes]:
+    """The chunks of a snapshot file; each step takes a few milliseconds.
+
+    Raises:
+        OverflowError, TypeError, ValueError: a row holds what msgpack cannot.
+    """
+    packer = msgpack.Packer(autoreset=False)
+    count = 0
+    for row in rows:
+        packer.pack(row)
+        count += 1
+        if packer.getbuffer().nbytes >= CHUNK_BYTES:
+            yield _chunk(packer.bytes(), count)
+            packer.reset()
+            count = 0
+    if count:
+        yield _chunk(packer.bytes(), count)
+
+
+def _chunk(packed: bytes, count: int) -> bytes:
+    return _CHUNK.pack(len(packed), count, crc32c(packed)) + packed
+
+
+class SnapshotWriter:
+    """Writes one snapshot file. Its methods block; in the sync worker, one at a time."""
+
+    def __init__(self, store: SnapshotStore, index: int, term: int) -> None:
+        self._store = store
+        self._index = index
+        self._term = term
+        self._rows = 0
+        self._crc = 0
+        self._offset = 0
+        self._file = store.files.create(store.directory / WRITING_NAME)
+
+    def write(self, chunks: Iterable[bytes]) -> None:
+        """Adds chunks of `encode_snapshot`, and syncs them so that the last sync is short too."""
+        if not self._offset:
+            self._write(self._store.header(self._index, self._term))
+        for chunk in chunks:
+            self._rows += _CHUNK.unpack_from(chunk)[1]
+            self._write(chunk)
+        self._file.fdatasync()
+
+    def finish(self) -> SnapshotFile:
+        """Completes the file; durable under its name when this returns."""
+        self.write(())
+        self._write(struct.pack("<II", 0, self._rows))
+        self._write(_CRC.pack(self._crc))
+        self._file.fdatasync()
+        self._file.close()
+        temporary = self._store.directory / WRITING_NAME
+        return self._store.publish(temporary, self._index, self._term, self._offset)
+
+    def abort(self) -> None:
+        """Gives the room back."""
+        self._file.close()
+        self._store.files.unlink(self._store.directory / WRITING_NAME)
+
+    def _write(self, content: bytes) -> None:
+        self._file.write_at(self._offset, content)
+        self._offset += len(content)
+        self._crc = crc32c(content, self._crc)
+
+
+class SnapshotInstall:
+    """A snapshot that arrives from another member, piece by piece."""
+
+    def __init__(
+        self,
+        file: OpenFile,
+        *,
+        index: int,
+        term: int,
+        finish: Callable[[SnapshotInstall], Awaitable[SnapshotFile]],
+        abort: Callable[[], None],
+    ) -> None:
+        self.index = index
+        self.term = term
+        self.received = 0
+        """Bytes so far; the offset that is expected next."""
+        self.file = file
+        self._finish = finish
+        self._abort = abort
+
+    def write(self, offset: int, content: bytes) -> None:
+        """Adds the piece at `offset`, which must be `received`. Waits for no disk.
+
+        Raises:
+            ValueError: the piece belongs elsewhere; nothing was written.
+            DiskFull: nothing was added; try again later or abort.
+        """
+        if offset != self.received:
+            raise ValueError(f"offset {offset} where {self.received} is due")
+        with disk_full_as_refusal("a snapshot that arrives"):
+            self.file.write_at(offset, content)
+        self.received += len(content)
+
+    async def finish(self) -> SnapshotFile:
+        """Verifies what came, makes it the newest snapshot, and begins an empty log behind it.
+
+        Raises:
+            SnapshotDamaged: it is not the snapshot that was announced; it is gone, the log as it
+                was.
+            DiskFull: there is no room for a log; the snapshot stays.
+        """
+        return await self._finish(self)
+
+    def abort(self) -> None:
+        """Throws away what came."""
+        self.file.close()
+        self._abort()
+
+
+class SnapshotStore:
+    """The snapshots of a directory."""
+
+    def __init__(self, files: FileLayer, directory: Path, cluster_id: str) -> None:
+        self.files = files
+        self.directory = directory
+        self._cluster_id = cluster_id
+        self._kept: list[SnapshotFile] = []
+
+    @property
+    def newest(self) -> SnapshotFile | None:
+        """The one that a restart would begin from."""
+        return self._kept[-1] if self._kept else None
+
+    def recover(self) -> None:
+        """Finds the snapshots and verifies the newest. Raises `StorageError`; changes nothing."""
+        for match in filter(None, map(_NAME.fullmatch, self.files.listdir(self.directory))):
+            path = self.directory / match[0]
+            file = self.files.open(path)
+            try:
+                self._kept.append(SnapshotFile(int(match[1]), int(match[2]), file.size(), path))
+            finally:
+                file.close()
+        if self.newest is not None:
+            for _ in self._chunks(self.newest):
+                """Each verifies itself."""
+
+    def clean(self) -> None:
+        """Removes what is no longer needed, and what was never finished."""
+        for name in (WRITING_NAME, INSTALLING_NAME):
+            self.files.unlink(self.directory / name)
+        for path in self.take_obsolete():
+            self.files.unlink(path)
+
+    def take_obsolete(self) -> list[Path]:
+        """The snapshots beyond the newest two, which may be removed now."""
+        obsolete = [snapshot.path for snapshot in self._kept[:-GENERATIONS_KEPT]]
+        del self._kept[:-GENERATIONS_KEPT]
+        return obsolete
+
+    def header(self, index: int, term: int) -> bytes:
+        """The first bytes of a file."""
+        return pack_block(_MAGIC, {"cluster": self._cluster_id, "index": index, "term": term})
+
+    def publish(self, temporary: Path, index: int, term: int, size_bytes: int) -> SnapshotFile:
+        """Gives a synced file its name; durable when this returns. Blocks."""
+        path = self.directory / f"{index:020d}-{term:020d}{SUFFIX}"
+        self.files.rename(temporary, path)
+        self.files.fsync_dir(self.directory)
+        return SnapshotFile(index, term, size_bytes, path)
+
+    def add(self, snapshot: SnapshotFile) -> None:
+        """Counts a published file among those that are kept."""
+        others = [kept for kept in self._kept if kept.path != snapshot.path]
+        self._kept = sorted([*others, snapshot], key=lambda kept: kept.index)
+
+    def read(self, snapshot: SnapshotFile, offset: int, size: int) -> bytes:
+        """A part of the file, empty behind its end. Raises `SnapshotGone`."""
+        try:
+            file = self.files.open(snapshot.path)
+        except FileNotFoundError as error:
+            raise SnapshotGone(f"{snapshot.path} is not kept any more") from error
+        try:
+            return file.read_at(offset, size)
+        finally:
+            file.close()
+
+    def verify_temporary(self, index: int, term: int, size_bytes: int) -> Iterator[None]:
+        """Verifies what was received, a chunk a step. Raises `SnapshotDamaged`."""
+        received = SnapshotFile(index, term, size_bytes, self.directory / INSTALLING_NAME)
+        for _ in self._chunks(received):
+            yield
+
+    def rows(self, snapshot: SnapshotFile) -> Iterator[Row]:
+        """The rows; true only once the iterator has ended, which is when all of it has verified.
+
+        Raises:
+            SnapshotDamaged: naming file and offset.
+        """
+        for offset, count, packed in self._chunks(snapshot):
+            unpacker = msgpack.Unpacker(max_buffer_size=len(packed), strict_map_key=False)
+            unpacker.feed(packed)
+            try:
+                rows: list[Row] = list(unpacker)
+            except (ValueError, msgpack.UnpackException) as error:
+                raise SnapshotDamaged(snapshot.path, offset, f"no rows: {error}") from error
+            if len(rows) != count:
+                problem = f"{len(rows)} rows instead of {count}"
+                raise SnapshotDamaged(snapshot.path, offset, problem)
+            yield from rows
+
+    def _chunks(self, snapshot: SnapshotFile) -> Iterator[tuple[int, int, bytes]]:
+        """Offset, rows and content of each chunk; raises at the first thing that is wrong."""
+        file = self.files.open(snapshot.path)
+        try:
+            yield from _read_chunks(file, snapshot, self._cluster_id)
+        finally:
+            file.close()
+
+
+def _read_chunks(
+    file: OpenFile, snapshot: SnapshotFile, cluster_id: str
+) -> Iterator[tuple[int, int, bytes]]:
+    path = snapshot.path
+    offset, crc = _read_header(file, snapshot, cluster_id)
+    total = 0
+    while True:
+        head = file.read_at(offset, _CHUNK.size)
+        if len(head) < _CHUNK.size:
+            raise SnapshotDamaged(path, offset, "the end is missing")
+        length, count, chunk_crc = _CHUNK.unpack(head)
+        if not length:
+            break
+        packed = file.read_at(offset + _CHUNK.size, length)
+        if len(packed) < length or crc32c(packed) != chunk_crc:
+            raise SnapshotDamaged(path, offset, "the chunk does not match its checksum")
+        crc = crc32c(packed, crc32c(head, crc))
+        yield offset, count, packed
+        total += count
+        offset += _CHUNK.size + length
+    if count != total or chunk_crc != crc32c(head[: -_CRC.size], crc):
+        raise SnapshotDamaged(path, offset, "the file does not match its checksum")
+    if file.size() != offset + _CHUNK.size:
+        raise SnapshotDamaged(path, offset + _CHUNK.size, "there is more than was written")
+
+
+def _read_header(file: OpenFile, snapshot: SnapshotFile, cluster_id: str) -> tuple[int, int]:
+    """Checks whose and which snapshot it is; where the chunks begin, and the CRC up to there."""
+    content = file.read_at(0, BLOCK_BYTES_MAX)
+    try:
+        fields, end = unpack_block(_MAGIC, content, snapshot.path)
+    except DamagedError as error:
+        raise SnapshotDamaged(snapshot.path, error.offset, "the header is damaged") from error
+    read: Any = fields
+    if read["cluster"] != cluster_id:
+        raise StorageError(f"{snapshot.path}: belongs to cluster {read['cluster']!r}")
+    if (read["index"], read["term"]) != (snapshot.index, snapshot.term):
+        problem = f"this is the snapshot at entry {read['index']} of term {read['term']}"
+        raise SnapshotDamaged(snapshot.path, 0, problem)
+    return end, crc32c(content[:end])

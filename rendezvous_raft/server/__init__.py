@@ -1,0 +1,1 @@
+"""The front end of a node: gRPC, HTTP, and the one place that wires everything together."""

@@ -1,0 +1,77 @@
+"""The words of the domain as types: identifiers, names and the enums that cross layers.
+
+Nothing here has behaviour. Sizes and alphabets of the identifiers are in `limits.py`; what each
+word means is in the glossary of STYLE.md.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NewType
+
+RequestId = NewType("RequestId", str)
+BranchId = NewType("BranchId", str)
+Service = NewType("Service", str)
+Region = NewType("Region", str)
+Zone = NewType("Zone", str)
+Tag = NewType("Tag", str)
+NodeName = NewType("NodeName", str)
+LeaseId = NewType("LeaseId", str)
+CommandId = NewType("CommandId", bytes)
+"""Chosen once, before a command is proposed; every retry of the proposal carries the same one."""
+
+Revision = NewType("Revision", int)
+"""Count of applied commands: equal on every replica at the same point of the history."""
+
+ROOT_ZONE = Zone("")
+ALL_REGIONS = Region("")
+"""In a scope: any region. In a close: the region of a global branch."""
+
+
+class Consistency(enum.Enum):
+    """How fresh a read has to be (semantics G3)."""
+
+    SESSION = "session"
+    """The local node answers once it has applied the caller's `min_revision`."""
+    LINEARIZABLE = "linearizable"
+    """Every write acknowledged before the call is seen; costs a round trip to a majority."""
+    LOCAL = "local"
+    """Whatever this node has. For dashboards."""
+
+
+class BranchKind(enum.Enum):
+    """Where a branch is open (semantics 1 and 5.6)."""
+
+    REGIONAL = "regional"
+    """Open in each region that it lists."""
+    GLOBAL = "global"
+    """Open everywhere, until closed with an empty region."""
+    REGIONLESS = "regionless"
+    """Counts for its request and service, for no region; closed by `all_regions` only."""
+
+
+class Status(enum.Enum):
+    """What a check says of a scope (semantics C1)."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    UNKNOWN = "unknown"
+    """The scope names a service, region or tag that the request never used."""
+
+
+class WaitOutcome(enum.Enum):
+    """How a wait ended (semantics R1, R2)."""
+
+    IMMEDIATE = "immediate"
+    """Nothing was open when it was first looked at."""
+    BLOCKED = "blocked"
+    """It was blocked at least once and then released: an inconsistency was prevented."""
+    TIMED_OUT = "timed_out"
+
+
+class Role(enum.Enum):
+    """What a node is in its Raft group."""
+
+    LEADER = "leader"
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"

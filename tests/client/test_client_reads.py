@@ -1,0 +1,221 @@
+"""Waits, reads, subscriptions and orders of both clients."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import grpc
+import pytest
+from fake_node import ChannelFault, FakeNode
+from twins import OpenClient, StartNode, call, collect
+
+from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
+from rendezvous_raft._proto.rendezvous.v1 import types_pb2 as types
+from rendezvous_raft.client import (
+    BranchSpec,
+    CloseSpec,
+)
+from rendezvous_raft.client.results import SubscriptionEventKind
+from rendezvous_raft.errors import (
+    Disconnected,
+    Draining,
+    InternalError,
+    InvalidArgument,
+    NoLeader,
+    PermissionDenied,
+    Unavailable,
+)
+from rendezvous_raft.types import Role, Status, WaitOutcome
+
+
+async def test_a_time_out_of_a_wait_is_a_result(node: FakeNode, open_client: OpenClient) -> None:
+    client = open_client(node)
+    answer = pb.WaitRequestResponse(
+        outcome=types.WAIT_OUTCOME_TIMED_OUT, timed_out=True, revision=9, known=True
+    )
+    answer.blocked_for.FromTimedelta(dt.timedelta(seconds=2.5))
+    open_branch = answer.open_branches.add(branch_id="b", service="s", regions=["eu"])
+    open_branch.age.FromTimedelta(dt.timedelta(seconds=3))
+    node.script["WaitRequest"].append(answer)
+    result = await call(client, "wait_request", "r", service="s", timeout=2.5)
+    assert result.outcome is WaitOutcome.TIMED_OUT
+    assert result.timed_out
+    assert not result.prevented_inconsistency
+    assert result.blocked_for == 2.5
+    assert result.open_branches[0].branch_id == "b"
+    assert result.open_branches[0].age == 3.0
+    assert not result.open_branches[0].registered
+
+
+@pytest.mark.parametrize(
+    ("timeout", "asked_s"), [(2.0, 2.0), (dt.timedelta(seconds=1), 1.0), (None, 300.0), (0, 300.0)]
+)
+async def test_the_rpc_of_a_wait_lasts_longer_than_the_wait(
+    node: FakeNode, open_client: OpenClient, timeout: Any, asked_s: float
+) -> None:
+    client = open_client(node)
+    await call(client, "wait_request", "r", timeout=timeout)
+    (wait,) = node.received
+    told_s = wait.timeout.seconds + wait.timeout.nanos / 1e9
+    assert asked_s - 1 < told_s <= asked_s
+    (left_s,) = node.timeouts
+    assert left_s is not None
+    assert told_s < left_s < asked_s + 7  # gRPC rounds long time-outs up
+
+
+async def test_a_wait_that_fails_over_keeps_its_deadline(
+    start_node: StartNode, open_client: OpenClient
+) -> None:
+    first, second = await start_node(), await start_node()
+    client = open_client(first, second)
+    first.script["WaitRequest"].append(Draining("bye"))
+    result = await call(client, "wait_request", "r", timeout=20)
+    assert result.outcome is WaitOutcome.IMMEDIATE
+    (before,), (after,) = first.received, second.received
+    assert after.timeout.ToNanoseconds() < before.timeout.ToNanoseconds() <= 20 * 10**9
+
+
+async def test_an_unknown_outcome_never_passes_for_consistent(
+    node: FakeNode, open_client: OpenClient
+) -> None:
+    client = open_client(node)
+    node.script["WaitRequest"].append(pb.WaitRequestResponse(revision=3))
+    with pytest.raises(InternalError):
+        await call(client, "wait_request", "r")
+    node.script["CheckRequest"].append(pb.CheckRequestResponse(status=99))  # type: ignore[arg-type]
+    with pytest.raises(InternalError):
+        await call(client, "check_request", "r")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"timeout": -1}, {"timeout": float("nan")}, {"timeout": float("inf")},
+     {"await_registration": -1}, {"service": "a", "services": ["b"]}],
+)  # fmt: skip
+async def test_impossible_waits_are_refused(
+    node: FakeNode, open_client: OpenClient, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidArgument):
+        await call(open_client(node), "wait_request", "r", **arguments)
+    assert not node.received
+
+
+async def test_every_call_sets_a_deadline(node: FakeNode, open_client: OpenClient) -> None:
+    client = open_client(node, timeout=7.0)
+    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+        ("register_request", (), {}),
+        ("register_branch", ("s",), {}),
+        ("register_branches", ([BranchSpec("s")],), {}),
+        ("close_branch", ("b", "eu"), {}),
+        ("close_branches", ([CloseSpec("b", "eu")],), {}),
+        ("wait_request", ("r",), {"timeout": 1}),
+        ("check_request", ("r",), {}),
+        ("check_request_by_regions", ("r",), {}),
+        ("fetch_dependencies", ("r",), {}),
+        ("describe_request", ("r",), {}),
+        ("list_requests", (), {}),
+        ("cluster_status", (), {}),
+        ("digest", (), {}),
+        ("take_snapshot", (), {}),
+        ("transfer_leadership", (), {}),
+    ]
+    for name, args, kwargs in calls:
+        await call(client, name, *args, **kwargs)
+    await collect(client, "subscribe", "s", "eu")
+    assert len(node.timeouts) == len(calls) + 1
+    assert all(left is not None for left in node.timeouts)
+    assert all(left < 8.0 for left in node.timeouts[:-1] if left is not None)
+
+
+async def test_a_read_fails_over_when_the_channel_breaks(
+    start_node: StartNode, open_client: OpenClient
+) -> None:
+    first, second = await start_node(), await start_node()
+    client = open_client(first, second)
+    await first.stop()
+    assert (await call(client, "check_request", "r")).status is Status.CLOSED
+    assert (await call(client, "check_request", "r")).status is Status.CLOSED
+    assert len(second.received) == 2
+
+
+async def test_small_reads(node: FakeNode, open_client: OpenClient) -> None:
+    client = open_client(node)
+    regions = await call(client, "check_request_by_regions", "r", services=["s"])
+    assert regions.statuses == {"eu": Status.OPEN}
+    dependencies = await call(client, "fetch_dependencies", "r", service="s", zone="")
+    assert (dependencies.direct, dependencies.indirect) == (("a",), ("b",))
+    assert node.received[1].HasField("zone")
+    status = await call(client, "cluster_status")
+    assert status.role is Role.LEADER
+    assert status.members[0].connected
+    assert (await call(client, "digest", min_revision=3)).digest == "ab"
+    assert (await call(client, "take_snapshot")).size_bytes == 9
+
+
+async def test_lists_go_page_by_page(node: FakeNode, open_client: OpenClient) -> None:
+    client = open_client(node)
+    page = await call(client, "list_requests", status=Status.OPEN, page_size=1)
+    assert [summary.request_id for summary in page.requests] == ["r"]
+    assert page.next_page_token == "2"  # noqa: S105
+    everything = await collect(client, "iter_requests", service="s")
+    assert [summary.request_id for summary in everything] == ["r", "r2"]
+    assert [sent.service for sent in node.received] == ["", "s", "s"]
+    with pytest.raises(InvalidArgument):
+        await call(client, "list_requests", status=Status.UNKNOWN)
+
+
+async def test_an_order_is_not_repeated_when_it_may_have_been_done(
+    node: FakeNode, open_client: OpenClient
+) -> None:
+    client = open_client(node)
+    node.script["TransferLeadership"].append(ChannelFault(grpc.StatusCode.UNAVAILABLE))
+    with pytest.raises(Disconnected):
+        await call(client, "transfer_leadership", "n2")
+    node.script["TransferLeadership"].append(NoLeader("wait"))
+    assert await call(client, "transfer_leadership", "n2") == "n2"
+    assert len(node.received) == 3
+
+
+async def test_a_subscription_delivers_typed_events(
+    node: FakeNode, open_client: OpenClient
+) -> None:
+    client = open_client(node, region="eu")
+    first = pb.SubscribeResponse(
+        kind=pb.SUBSCRIPTION_EVENT_KIND_OPEN, branch_id="b", request_id="r", tag="t", locator=b"k",
+        revision=4, **{"global": True},
+    )  # fmt: skip
+    first.registered_at.FromMilliseconds(1_000)
+    node.events = [first, pb.SubscribeResponse(kind=pb.SUBSCRIPTION_EVENT_KIND_SYNCED, revision=5)]
+    opened, synced = await collect(
+        client, "subscribe", "s", tags=["t"], group="g", resume_revision=3
+    )
+    assert opened.kind is SubscriptionEventKind.OPEN
+    assert opened.is_global
+    assert opened.locator == b"k"
+    assert opened.registered_at == dt.datetime(1970, 1, 1, 0, 0, 1, tzinfo=dt.UTC)
+    assert (synced.kind, synced.revision) == (SubscriptionEventKind.SYNCED, 5)
+    assert synced.registered_at is None
+    (sent,) = node.received
+    assert (sent.service, sent.region, list(sent.tags)) == ("s", "eu", ["t"])
+    assert (sent.group, sent.resume_revision) == ("g", 3)
+
+
+async def test_a_broken_subscription_raises_and_the_next_goes_elsewhere(
+    start_node: StartNode, open_client: OpenClient
+) -> None:
+    first, second = await start_node(), await start_node()
+    client = open_client(first, second)
+    first.stream_end = ChannelFault(grpc.StatusCode.UNAVAILABLE)
+    with pytest.raises(Unavailable):
+        await collect(client, "subscribe", "s", "eu")
+    assert await collect(client, "subscribe", "s", "eu") == []
+    assert len(first.received) == len(second.received) == 1
+
+
+async def test_a_subscription_tells_what_the_node_said(
+    node: FakeNode, open_client: OpenClient
+) -> None:
+    node.stream_end = PermissionDenied("not yours")
+    with pytest.raises(PermissionDenied, match="not yours"):
+        await collect(open_client(node), "subscribe", "s", "eu")

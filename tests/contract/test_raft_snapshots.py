@@ -1,0 +1,215 @@
+"""When snapshots are taken, and how one arrives chunk by chunk (replication 3)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from contract_cluster import CLOCK, raft_cluster, soon_s, until
+from pysyncobj.node import Node
+from replicator_contract import branch
+
+from rendezvous_raft.replication.applying import Replica
+from rendezvous_raft.replication.observer import SilentEngineObserver
+from rendezvous_raft.replication.raft import snapshotting
+from rendezvous_raft.replication.raft.journal import DurableJournal
+from rendezvous_raft.replication.raft.rules import Raft
+from rendezvous_raft.replication.raft.snapshotting import Snapshots
+from rendezvous_raft.replication.raft.storage import DiskFull, DurableLog
+
+LEADER = Node("a")
+
+
+@pytest.mark.slow
+async def test_a_log_that_has_grown_long_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshotting, "ENTRIES_MAX", 20)
+    monkeypatch.setattr(snapshotting, "ENTRIES_KEPT", 5)
+    async with raft_cluster(tmp_path, size=1) as cluster:
+        engine = await cluster.leader()
+        for number in range(60):
+            await engine.propose(branch(f"b{number}"), deadline_s=soon_s())
+        await until(lambda: engine.status().log_entries < 30, "a shorter log")
+        assert engine.status().commit_index > 60
+        await cluster.stop("n1")
+        again = await cluster.start("n1")
+        await until(lambda: len(again.state.state.branches) == 60, "the state")
+
+
+@pytest.mark.slow
+async def test_a_snapshot_that_cannot_be_written_is_tried_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshotting, "ENTRIES_MAX", 5)
+    monkeypatch.setattr(snapshotting, "RETRY_S", 0.01)
+    tries = 0
+    save = DurableLog.save_snapshot
+
+    async def fail_twice(self: DurableLog, *args: Any) -> object:
+        nonlocal tries
+        tries += 1
+        if tries <= 2:
+            raise OSError(5, "no")
+        return await save(self, *args)
+
+    monkeypatch.setattr(DurableLog, "save_snapshot", fail_twice)
+    async with raft_cluster(tmp_path, size=1) as cluster:
+        engine = await cluster.leader()
+        number = 0
+        while engine._snapshots._newest is None:
+            number += 1
+            await engine.propose(branch(f"b{number}"), deadline_s=soon_s())
+        assert tries == 3
+        assert engine.status().halted is None
+
+
+class Install:
+    """A snapshot that arrives, in the hands of a store that has no disk."""
+
+    def __init__(self, index: int, term: int) -> None:
+        self.index, self.term = index, term
+        self.content = b""
+        self.aborted = False
+        self.finished: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self.full = False
+
+    @property
+    def received(self) -> int:
+        return len(self.content)
+
+    def write(self, offset: int, piece: bytes) -> None:
+        if self.full:
+            raise DiskFull("full")
+        assert offset == self.received
+        self.content += piece
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    async def finish(self) -> object:
+        return await self.finished
+
+
+class Bench:
+    """`Snapshots` between a store, a log and rules that only remember what they are told."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, int]] = []
+        self.installs: list[Install] = []
+        self.restarted: list[tuple[int, int]] = []
+        self.halted: list[str] = []
+        self.raft = SimpleNamespace(
+            commit_index=3,
+            last_applied=3,
+            installing=False,
+            host=SimpleNamespace(halt=self.halted.append),
+            answer_snapshot=lambda _node, *, offset, installed: self.answers.append(
+                (offset, installed)
+            ),
+        )
+        store = SimpleNamespace(begin_install=self._begin, load_snapshot=lambda file: file.rows)
+        log = SimpleNamespace(
+            restart_at=lambda index, term: self.restarted.append((index, term)),
+            term_at=lambda index: None,
+        )
+        self.replica = Replica(origin=b"o", clock=CLOCK)
+        self.snapshots = Snapshots(
+            cast("DurableLog", store), self.replica, CLOCK, SilentEngineObserver()
+        )
+        self.snapshots.attach(cast("DurableJournal", log), cast("Raft", self.raft))
+
+    def _begin(self, index: int, term: int) -> Install:
+        self.installs.append(Install(index, term))
+        return self.installs[-1]
+
+    def receive(self, offset: int, piece: bytes, *, index: int = 9, size: int = 6) -> None:
+        chunk = {"index": index, "snapshot_term": 2, "offset": offset, "size": size}
+        self.snapshots.receive(LEADER, {**chunk, "data": piece})
+
+
+async def test_chunks_are_taken_in_order_and_then_put_in_force() -> None:
+    bench = Bench()
+    bench.receive(0, b"abc")
+    assert bench.answers == [(3, 0)]
+    bench.receive(3, b"def")
+    (install,) = bench.installs
+    assert install.content == b"abcdef"
+    assert bench.raft.installing
+    assert bench.answers == [(3, 0)]
+    bench.receive(0, b"abc")  # again, while it is put in force: nothing to say yet
+    install.finished.set_result(SimpleNamespace(index=9, term=2, rows=_rows()))
+    await bench.snapshots.close()
+    assert bench.restarted == [(9, 2)]
+    assert (bench.raft.commit_index, bench.raft.last_applied) == (9, 9)
+    assert not bench.raft.installing
+    assert bench.answers == [(3, 0), (0, 9)]
+    assert bench.replica.machine.revision == 1
+
+
+def _rows() -> list[list[object]]:
+    from rendezvous_raft.core import snapshot
+    from rendezvous_raft.core.machine import StateMachine
+
+    machine = StateMachine()
+    machine.apply(branch("b1"))
+    return list(snapshot.rows(machine.state))
+
+
+async def test_a_chunk_that_does_not_follow_starts_it_anew() -> None:
+    bench = Bench()
+    bench.receive(3, b"def")
+    bench.receive(0, b"abc")
+    bench.receive(4, b"ef")
+    bench.receive(3, b"x", index=10)
+    assert bench.answers == [(0, 0), (3, 0), (0, 0), (0, 0)]
+    bench.receive(0, b"abc", index=10)
+    assert [(install.index, install.aborted) for install in bench.installs] == [
+        (9, True),
+        (10, False),
+    ]
+
+
+async def test_what_is_committed_already_is_not_installed() -> None:
+    bench = Bench()
+    bench.receive(0, b"abc", index=3)
+    assert bench.answers == [(0, 3)]
+    assert bench.installs == []
+
+
+async def test_without_room_it_waits_for_another_try() -> None:
+    bench = Bench()
+    bench.receive(0, b"abc")
+    bench.installs[0].full = True
+    bench.receive(3, b"def")
+    assert bench.installs[0].aborted
+    assert bench.answers == [(3, 0)]
+    bench.receive(0, b"abcdef")
+    bench.installs[1].finished.set_exception(DiskFull("full"))
+    await bench.snapshots.close()
+    assert not bench.raft.installing
+    assert bench.halted == []
+    bench.receive(0, b"abcdef")
+    bench.installs[2].finished.set_result(SimpleNamespace(index=9, term=2, rows=_rows()))
+    await bench.snapshots.close()
+    assert bench.restarted == [(9, 2)]
+
+
+@pytest.mark.parametrize("fault", ["rows", "disk"])
+async def test_a_snapshot_that_cannot_be_read_halts(fault: str) -> None:
+    """F12: nothing is swallowed; the state is as it was."""
+    bench = Bench()
+    bench.receive(0, b"abcdef")
+    if fault == "disk":
+        bench.installs[0].finished.set_exception(OSError(5, "no"))
+    else:
+        damaged = SimpleNamespace(index=9, term=2, rows=_rows()[:-1])
+        bench.installs[0].finished.set_result(damaged)
+    await bench.snapshots.close()
+    (reason,) = bench.halted
+    assert reason.startswith("a snapshot from a could not be installed")
+    assert bench.restarted == []
+    assert bench.replica.machine.revision == 0

@@ -1,0 +1,152 @@
+"""Wait leases: only when needed, kept alive, ended however the wait ends (semantics R7, S5)."""
+
+from __future__ import annotations
+
+import pytest
+from node_bench import NodeBench, branch, close, scope
+
+from rendezvous_raft import errors
+from rendezvous_raft.core.commands import BeginWait, Command, EndWait, Pulse, Scope
+from rendezvous_raft.testing.virtual_time import advance, now_s, settle
+from rendezvous_raft.types import LeaseId, RequestId, WaitOutcome
+
+USING_S5 = [scope(zone="a"), scope("post", waiter="reader"), scope(zone="", waiter="reader")]
+NOT_USING_S5 = [scope(), scope("post", zone="a"), scope(region="eu")]
+
+
+def begun(bench: NodeBench) -> list[BeginWait]:
+    return [command for command in bench.engine.proposed if isinstance(command, BeginWait)]
+
+
+def ended(bench: NodeBench) -> list[Command]:
+    return bench.engine.proposed_of(EndWait)
+
+
+@pytest.mark.parametrize("in_scope", USING_S5, ids=str)
+async def test_a_blocked_wait_that_uses_s5_is_told_to_all(
+    bench: NodeBench, in_scope: Scope
+) -> None:
+    # semantics: R7
+    bench.opened(branch("b1", "eu", zone="z"))
+    call = await bench.blocked(bench.wait(in_scope))
+    (lease,) = bench.engine.state.state.leases.values()
+    assert (lease.request_id, lease.node, lease.scope) == ("r1", "n1", in_scope)
+    bench.elsewhere(bench.closing(close("b1", "eu")))
+    await call
+    await settle()
+    assert bench.engine.state.state.leases == {}
+    assert (len(begun(bench)), len(ended(bench))) == (1, 1)
+
+
+@pytest.mark.parametrize("in_scope", NOT_USING_S5, ids=str)
+async def test_a_blocked_wait_that_does_not_use_s5_is_not_told(
+    bench: NodeBench, in_scope: Scope
+) -> None:
+    # semantics: R7
+    bench.opened(branch("b1", "eu", zone="z"))
+    await bench.blocked(bench.wait(in_scope))
+    assert bench.engine.proposed == []
+
+
+@pytest.mark.parametrize("in_scope", USING_S5, ids=str)
+async def test_a_wait_that_is_not_blocked_is_not_told(bench: NodeBench, in_scope: Scope) -> None:
+    # semantics: R7
+    bench.opened(branch("b1", "eu", service="other", zone="a"))
+    bench.elsewhere(bench.closing(close("b1", "eu")))
+    assert (await bench.wait(in_scope)).outcome is WaitOutcome.IMMEDIATE
+    await settle()
+    assert bench.engine.proposed == []
+
+
+async def test_a_lease_is_renewed_while_the_wait_lasts(bench: NodeBench) -> None:
+    # semantics: R7
+    bench.opened(branch("b1", zone="z"))
+    await bench.blocked(bench.wait(scope(zone="a"), timeout_s=28))
+    for _ in range(4):
+        await advance(4.9)
+        bench.elsewhere(Pulse(bench.ids.command_id(), 4_900))
+        assert len(bench.engine.state.state.leases) == 1
+    ids = {command.lease_id for command in begun(bench)}
+    assert len(ids) == 1
+    assert len({command.command_id for command in begun(bench)}) == len(begun(bench)) == 6
+
+
+async def test_a_lease_of_a_dead_node_ends_by_the_pulse(bench: NodeBench) -> None:
+    # semantics: R7
+    bench.opened(branch("b1", zone="z"))
+    dead = BeginWait(
+        bench.ids.command_id(), LeaseId("l"), RequestId("r1"), "n9", scope(zone="z"), 10_000
+    )
+    bench.elsewhere(dead)
+    bench.elsewhere(Pulse(bench.ids.command_id(), 9_999))
+    assert list(bench.engine.state.state.leases) == ["l"]
+    bench.elsewhere(Pulse(bench.ids.command_id(), 1))
+    assert bench.engine.state.state.leases == {}
+
+
+async def test_a_wait_is_released_when_another_node_tells_of_its_own(bench: NodeBench) -> None:
+    """Two zones that wait for each other: the lesser goes on when the greater is blocked too."""
+    # semantics: S5, R7
+    bench.opened(branch("x", zone="b"), branch("y", zone="a"))
+    lesser = await bench.blocked(bench.wait(scope(zone="a")))
+    greater = await bench.blocked(bench.wait(scope(zone="b")))
+    assert (await lesser).outcome is WaitOutcome.BLOCKED
+    assert now_s() == 1_000
+    assert not greater.done()
+    bench.elsewhere(bench.closing(close("y")))
+    assert (await greater).outcome is WaitOutcome.BLOCKED
+
+
+async def test_a_cancelled_wait_ends_its_lease(bench: NodeBench) -> None:
+    # semantics: R7, G7
+    bench.opened(branch("b1", zone="z"))
+    call = await bench.blocked(bench.wait(scope(zone="a")))
+    call.cancel()
+    await settle()
+    assert bench.engine.state.state.leases == {}
+    assert len(ended(bench)) == 1
+    await advance(60)
+    assert len(begun(bench)) == 1
+
+
+async def test_a_timed_out_wait_ends_its_lease(bench: NodeBench) -> None:
+    # semantics: R7
+    bench.opened(branch("b1", zone="z"))
+    answer = await bench.wait(scope(zone="a"), timeout_s=1)
+    assert answer.outcome is WaitOutcome.TIMED_OUT
+    await settle()
+    assert bench.engine.state.state.leases == {}
+
+
+async def test_a_wait_does_not_wait_for_its_lease(bench: NodeBench) -> None:
+    # semantics: R5, R7
+    bench.opened(branch("b1", zone="z"))
+    bench.engine.holding = True
+    call = await bench.blocked(bench.wait(scope(zone="a")))
+    bench.elsewhere(bench.closing(close("b1")))
+    assert (await call).outcome is WaitOutcome.BLOCKED
+    assert now_s() == 1_000
+
+
+async def test_a_lease_that_could_not_be_told_is_told_at_the_next_renewal(
+    bench: NodeBench,
+) -> None:
+    # semantics: R7
+    bench.opened(branch("b1", zone="z"))
+    bench.engine.fail_next(errors.NoLeader("none"))
+    await bench.blocked(bench.wait(scope(zone="a")))
+    assert bench.engine.state.state.leases == {}
+    await advance(3.4)
+    assert len(bench.engine.state.state.leases) == 1
+
+
+async def test_an_end_that_got_lost_is_ended_by_the_pulse(bench: NodeBench) -> None:
+    # semantics: R7
+    bench.opened(branch("b1", zone="z"))
+    call = await bench.blocked(bench.wait(scope(zone="a")))
+    bench.engine.fail_next(errors.LeaderChanged("lost"))
+    call.cancel()
+    await settle()
+    assert len(bench.engine.state.state.leases) == 1
+    bench.elsewhere(Pulse(bench.ids.command_id(), 10_000))
+    assert bench.engine.state.state.leases == {}

@@ -1,0 +1,396 @@
+"""Group commit: what becomes one entry, and what is known of it when it fails (F15, F16)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Coroutine
+
+import pytest
+
+from rendezvous_raft import errors
+from rendezvous_raft.core.results import Applied, Nothing
+from rendezvous_raft.limits import COMMAND_BYTES_MAX, NodeLimits
+from rendezvous_raft.replication.batching import Batch, GroupCommit
+from rendezvous_raft.testing.fake_clock import LoopClock
+from rendezvous_raft.testing.virtual_time import advance, in_virtual_time, now_s, settle
+from rendezvous_raft.types import Revision
+
+Proposing = asyncio.Task[Applied]
+
+
+class Bench:
+    """An engine that takes batches or not, as told, and remembers what it took."""
+
+    def __init__(self, **limits: int) -> None:
+        self.taking = True
+        self.taken: list[list[bytes]] = []
+        self.batches: list[Batch] = []
+        self.commits = GroupCommit(self._take, limits=NodeLimits(**limits), clock=LoopClock())
+        self._revision = 0
+
+    def _take(self, batch: Batch) -> bool:
+        if self.taking:
+            self.taken.append([proposal.encoded for proposal in batch.proposals])
+            self.batches.append(batch)
+        return self.taking
+
+    def propose(self, encoded: bytes = b"x", seconds: float = 10.0) -> Proposing:
+        call = self.commits.propose(encoded, now_s() + seconds)
+        return asyncio.get_running_loop().create_task(call)
+
+    async def on_its_way(self, encoded: bytes = b"x", seconds: float = 10.0) -> Proposing:
+        call = self.propose(encoded, seconds)
+        await settle(lambda: not call.done())
+        return call
+
+    def apply(self, batch: Batch) -> None:
+        answers = []
+        for _ in batch.proposals:
+            self._revision += 1
+            answers.append(Applied(Revision(self._revision), Nothing()))
+        self.commits.applied(batch.sequence, answers)
+
+
+async def failed(call: Awaitable[Applied]) -> errors.RendezvousError:
+    with pytest.raises(errors.RendezvousError) as failure:
+        await call
+    return failure.value
+
+
+@in_virtual_time
+async def test_the_commands_of_a_turn_are_one_entry_in_order() -> None:
+    bench = Bench()
+    calls = [bench.propose(bytes([i])) for i in range(5)]
+    await settle()
+    assert bench.taken == [[bytes([i]) for i in range(5)]]
+    bench.apply(bench.batches[0])
+    assert [(await call).revision for call in calls] == [1, 2, 3, 4, 5]
+    assert len(bench.commits) == 0
+
+
+@in_virtual_time
+async def test_a_command_leaves_in_the_turn_in_which_it_came() -> None:
+    bench = Bench()
+    call = bench.propose()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert bench.taken == [[b"x"]]
+    assert now_s() == 1_000
+    call.cancel()
+
+
+@in_virtual_time
+async def test_an_entry_has_bounds() -> None:
+    # semantics: L3
+    bench = Bench(entry_commands_max=3, entries_unpaced_max=9, entries_in_flight_max=9)
+    calls = [bench.propose(bytes([i])) for i in range(7)]
+    await settle()
+    assert [len(commands) for commands in bench.taken] == [3, 3, 1]
+    for call in calls:
+        call.cancel()
+
+
+@in_virtual_time
+async def test_an_entry_has_a_size_and_a_large_command_travels_alone() -> None:
+    # semantics: L3
+    bench = Bench(entry_bytes_max=10, entries_unpaced_max=9, entries_in_flight_max=9)
+    sizes = (4, 6, 1, 30, 5, 5, 1)
+    calls = [bench.propose(bytes(size)) for size in sizes]
+    await settle()
+    taken = [[len(command) for command in commands] for commands in bench.taken]
+    assert taken == [[4, 6], [1], [30], [5, 5], [1]]
+    for call in calls:
+        call.cancel()
+
+
+@in_virtual_time
+async def test_few_entries_are_out_and_the_next_one_grows_meanwhile() -> None:
+    bench = Bench(entries_unpaced_max=2, entries_in_flight_max=2)
+    calls = []
+    for number in range(6):
+        calls.append(await bench.on_its_way(bytes([number])))
+    assert bench.taken == [[b"\0"], [b"\1"]]
+    await advance(1)
+    assert len(bench.taken) == 2
+    bench.apply(bench.batches[0])
+    await settle()
+    assert bench.taken[2:] == [[b"\2", b"\3", b"\4", b"\5"]]
+    for batch in bench.batches[1:]:
+        bench.apply(batch)
+    assert [(await call).revision for call in calls] == [1, 2, 3, 4, 5, 6]
+
+
+@in_virtual_time
+async def test_across_regions_more_entries_follow_each_after_a_pause() -> None:
+    bench = Bench(entries_unpaced_max=1, entries_in_flight_max=3)
+    calls = [await bench.on_its_way(bytes([number])) for number in range(2)]
+    assert bench.taken == [[b"\0"]]
+    await advance(0.01)
+    assert bench.taken == [[b"\0"], [b"\1"]]
+    calls += [await bench.on_its_way(b"\2")]
+    await advance(0.01)
+    calls += [await bench.on_its_way(b"\3")]
+    await advance(1)
+    assert bench.taken == [[b"\0"], [b"\1"], [b"\2"]]
+    bench.commits.fail_all(errors.Draining("end"), errors.OutcomeUnknown("end"))
+    for call in calls:
+        await failed(call)
+
+
+@in_virtual_time
+async def test_a_command_that_is_too_large_is_refused() -> None:
+    # semantics: L3, G6
+    bench = Bench()
+    error = await failed(bench.propose(bytes(COMMAND_BYTES_MAX + 1)))
+    assert isinstance(error, errors.LimitExceeded)
+    assert error.details == {"limit": "command_bytes_max", "value": str(COMMAND_BYTES_MAX + 1)}
+    call = await bench.on_its_way(bytes(COMMAND_BYTES_MAX))
+    bench.apply(bench.batches[0])
+    await call
+
+
+@in_virtual_time
+async def test_proposals_are_bounded() -> None:
+    # semantics: L3, G6
+    bench = Bench(proposals_in_flight_max=2, entries_unpaced_max=1, entries_in_flight_max=1)
+    calls = [await bench.on_its_way() for _ in range(2)]
+    assert len(bench.commits) == 2
+    error = await failed(bench.propose())
+    assert isinstance(error, errors.Overloaded)
+    assert error.definite
+    bench.apply(bench.batches[0])
+    await settle()
+    bench.apply(bench.batches[1])
+    for call in calls:
+        await call
+
+
+@in_virtual_time
+async def test_what_was_never_sent_fails_definitely_with_a_reason() -> None:
+    # semantics: G6
+    bench = Bench()
+    bench.taking = False
+    error = await failed(bench.propose(seconds=3))
+    assert isinstance(error, errors.NoLeader)
+    assert error.definite
+    bench.commits.explain_waiting(lambda: errors.ReadOnly("full"))
+    assert isinstance(await failed(bench.propose(seconds=3)), errors.ReadOnly)
+    assert now_s() == pytest.approx(1_006, abs=0.3)
+    assert len(bench.commits) == 0
+
+
+@in_virtual_time
+async def test_what_was_sent_fails_indefinitely() -> None:
+    # semantics: G6
+    bench = Bench()
+    error = await failed(bench.propose(seconds=3))
+    assert isinstance(error, errors.ProposalTimeout)
+    assert not error.definite
+    assert error.retryable
+    assert now_s() == pytest.approx(1_003, abs=0.2)
+
+
+@in_virtual_time
+async def test_what_waits_behind_a_full_window_fails_definitely() -> None:
+    # semantics: G6
+    bench = Bench(entries_unpaced_max=1, entries_in_flight_max=1)
+    sent = await bench.on_its_way(seconds=30)
+    assert (await failed(bench.propose(seconds=3))).definite
+    bench.apply(bench.batches[0])
+    await sent
+    assert len(bench.taken) == 1
+
+
+@in_virtual_time
+async def test_a_batch_that_nobody_waits_for_gives_its_place_away() -> None:
+    bench = Bench(entries_unpaced_max=1, entries_in_flight_max=1)
+    await failed(bench.propose(b"lost", seconds=3))
+    call = await bench.on_its_way(b"next")
+    assert bench.taken == [[b"lost"], [b"next"]]
+    bench.apply(bench.batches[0])  # late, and nobody's any more
+    assert not call.done()
+    bench.apply(bench.batches[1])
+    await call
+
+
+@in_virtual_time
+async def test_it_is_sent_when_somebody_can_take_it() -> None:
+    bench = Bench()
+    bench.taking = False
+    calls = [await bench.on_its_way(b"a"), await bench.on_its_way(b"b")]
+    await advance(2)
+    bench.taking = True
+    bench.commits.wake()
+    await settle()
+    assert bench.taken == [[b"a", b"b"]]
+    bench.apply(bench.batches[0])
+    await asyncio.gather(*calls)
+
+
+@in_virtual_time
+async def test_a_returned_batch_is_unsent_again_and_first_in_the_queue() -> None:
+    """F15: a refusal is definite."""
+    bench = Bench(entries_unpaced_max=1, entries_in_flight_max=1)
+    first = await bench.on_its_way(b"a", seconds=3)
+    second = await bench.on_its_way(b"b", seconds=3)
+    bench.taking = False
+    bench.commits.returned(bench.batches[0].sequence)
+    bench.taking = True
+    bench.commits.wake()
+    await settle()
+    assert bench.taken == [[b"a"], [b"a", b"b"]]
+    bench.taking = False
+    bench.commits.returned(bench.batches[1].sequence)
+    for call in (first, second):
+        assert (await failed(call)).definite
+
+
+@in_virtual_time
+async def test_a_returned_batch_that_was_sent_twice_stays_unknown() -> None:
+    """The other sending may be in somebody's log."""
+    # semantics: G6
+    bench = Bench()
+    call = await bench.on_its_way(seconds=3)
+    bench.commits.resend()
+    assert bench.taken == [[b"x"], [b"x"]]
+    bench.taking = False
+    bench.commits.returned(bench.batches[0].sequence)
+    assert not (await failed(call)).definite
+
+
+@in_virtual_time
+async def test_each_sending_must_be_returned() -> None:
+    # semantics: G6
+    bench = Bench()
+    call = await bench.on_its_way(seconds=3)
+    bench.commits.resend()
+    first = bench.batches[0]
+    assert first.proposals[0].sendings == 2
+    bench.commits.returned(first.sequence)
+    await settle()
+    bench.commits.wake()
+    await settle()
+    again = bench.batches[-1]
+    assert again is not first
+    bench.taking = False
+    bench.commits.returned(again.sequence)
+    error = await failed(call)
+    # The new batch was refused, but the first sending of the old one never was.
+    assert not error.definite
+
+
+@in_virtual_time
+async def test_the_first_of_two_sendings_answers() -> None:
+    # semantics: G2, 5.3
+    bench = Bench()
+    call = await bench.on_its_way()
+    bench.commits.resend()
+    (batch, again) = bench.batches
+    assert batch is again
+    bench.apply(batch)
+    assert (await call).revision == 1
+    bench.apply(batch)
+
+
+@in_virtual_time
+async def test_a_resend_keeps_its_sequence_and_stops_where_nothing_is_taken() -> None:
+    bench = Bench(entries_unpaced_max=9, entries_in_flight_max=9)
+    calls = [await bench.on_its_way(bytes([number]), seconds=3) for number in range(3)]
+    bench.commits.resend()
+    assert [batch.sequence for batch in bench.batches] == [1, 2, 3, 1, 2, 3]
+    bench.taking = False
+    bench.commits.resend()
+    assert all(batch.proposals[0].sendings == 2 for batch in bench.batches)
+    for call in calls:
+        assert not (await failed(call)).definite
+
+
+@in_virtual_time
+async def test_a_cancel_before_the_sending_leaves_nothing() -> None:
+    # semantics: G7
+    bench = Bench()
+    bench.taking = False
+    gone, stays = await bench.on_its_way(b"gone"), await bench.on_its_way(b"stays")
+    gone.cancel()
+    await settle()
+    bench.taking = True
+    bench.commits.wake()
+    await settle()
+    assert bench.taken == [[b"stays"]]
+    bench.apply(bench.batches[0])
+    assert (await stays).revision == 1
+
+
+@in_virtual_time
+async def test_if_all_cancelled_nothing_is_sent() -> None:
+    # semantics: G7
+    bench = Bench()
+    bench.taking = False
+    calls = [await bench.on_its_way() for _ in range(3)]
+    for call in calls:
+        call.cancel()
+    bench.taking = True
+    bench.commits.wake()
+    await advance(1)
+    assert bench.taken == []
+    assert len(bench.commits) == 0
+    assert bench.commits._timer is None
+
+
+@in_virtual_time
+async def test_a_cancel_after_the_sending_disturbs_no_other_one() -> None:
+    bench = Bench()
+    gone, stays = bench.propose(b"gone"), bench.propose(b"stays")
+    await settle()
+    gone.cancel()
+    await settle()
+    bench.apply(bench.batches[0])
+    assert (await stays).revision == 2
+
+
+@in_virtual_time
+async def test_the_end_is_definite_for_what_waits_and_unknown_for_the_rest() -> None:
+    # semantics: G6
+    bench = Bench(entries_unpaced_max=1, entries_in_flight_max=1)
+    sent, waiting = await bench.on_its_way(), await bench.on_its_way()
+    bench.commits.fail_all(errors.Draining("end"), errors.OutcomeUnknown("end"))
+    assert type(await failed(sent)) is errors.OutcomeUnknown
+    assert type(await failed(waiting)) is errors.Draining
+    assert len(bench.commits) == 0
+    assert bench.commits._timer is None
+
+
+@in_virtual_time
+async def test_nothing_is_left_to_do_when_all_is_answered() -> None:
+    bench = Bench()
+    call = await bench.on_its_way()
+    bench.apply(bench.batches[0])
+    await call
+    await advance(1)
+    assert bench.commits._timer is None
+    assert bench.commits._pace is None
+
+
+@in_virtual_time
+async def test_what_concerns_no_batch_changes_nothing() -> None:
+    bench = Bench()
+    bench.commits.applied(99, [])
+    bench.commits.returned(99)
+    bench.commits.resend()
+    bench.commits.wake()
+    await settle()
+    assert bench.taken == []
+    assert len(bench.commits) == 0
+
+
+def test_a_test_in_virtual_time_is_run() -> None:
+    """The decorator runs the coroutine; otherwise nothing above would prove anything."""
+    ran: list[int] = []
+
+    @in_virtual_time
+    async def check() -> None:
+        ran.append(1)
+
+    coroutine: Coroutine[object, object, None] | None = check()
+    assert coroutine is None
+    assert ran == [1]

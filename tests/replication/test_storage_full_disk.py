@@ -1,0 +1,124 @@
+"""A full disk: entries are refused and nothing is changed, votes are stored, room heals it."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from durable_lives import DIRECTORY, SEGMENT_BYTES, Life, chance, rows_at
+
+from rendezvous_raft.replication.raft.metadata import RESERVE_BYTES
+from rendezvous_raft.replication.raft.snapshots import encode_snapshot
+from rendezvous_raft.replication.raft.storage import DiskFull
+from rendezvous_raft.testing.memory_files import MemoryFiles
+
+
+def opened() -> Life:
+    life = Life(MemoryFiles())
+    life.open()
+    return life
+
+
+async def full_disk() -> Life:
+    """A node whose disk became full."""
+    life = opened()
+    life.set_term(1, "n1")
+    await life.rest()
+    life.files.room_bytes = life.files.used_bytes()
+    while life.log.read_only is None:
+        try:
+            life.append(b"x" * 3000)
+        except DiskFull:
+            life.model.logs.pop()
+            life.model.terms.pop()
+    return life
+
+
+async def test_a_full_disk_refuses_entries_and_changes_nothing() -> None:
+    life = await full_disk()
+    entries, position = len(life.model.log.entries), life.log.position
+    assert "No space left" in str(life.log.read_only)
+    with pytest.raises(DiskFull, match="No space left"):
+        life.log.append(b"y", life.model.log.last_index + 1, 1)
+    assert life.log.position == position
+    await life.sync()
+    assert len(life.next_life(life.files.kill()).open().entries) == entries
+
+
+async def test_a_full_disk_still_stores_a_vote() -> None:
+    life = await full_disk()
+    life.files.room_bytes = life.files.used_bytes()
+    life.set_term(2, "n3")
+    await life.sync()
+    recovered = life.next_life(life.files.power_loss(chance(1))).open()
+    assert (recovered.term, recovered.voted_for) == (2, "n3")
+
+
+async def test_a_full_disk_that_has_room_again_takes_entries_again() -> None:
+    life = await full_disk()
+    await life.sync()
+    assert not life.log.try_recover()
+    assert life.log.read_only is not None
+    life.files.room_bytes = life.files.used_bytes() + 3 * SEGMENT_BYTES
+    assert life.log.try_recover()
+    assert life.log.read_only is None
+    life.append(b"again")
+    await life.sync()
+    assert life.next_life(life.files.kill()).open().entries[-1][0] == b"again"
+
+
+async def test_the_reserve_is_taken_back_before_entries_are() -> None:
+    life = await full_disk()
+    life.files.room_bytes = life.files.used_bytes()
+    for term in range(2, 4):
+        life.set_term(term, None)
+        await life.sync()
+    assert DIRECTORY / "reserve" not in life.files.paths()
+    life.files.room_bytes = life.files.used_bytes() + RESERVE_BYTES
+    assert not life.log.try_recover()
+    life.files.room_bytes += SEGMENT_BYTES
+    assert life.log.try_recover()
+    assert len(life.files.content(DIRECTORY / "reserve")) == RESERVE_BYTES
+
+
+async def test_a_member_starts_on_a_full_disk_and_is_read_only() -> None:
+    life = await full_disk()
+    await life.sync()
+    files = life.files.kill()
+    files.lose(DIRECTORY / "reserve")
+    files.lose(DIRECTORY / "spare")
+    files.room_bytes = files.used_bytes() + 1000
+    after = life.next_life(files)
+    after.open()
+    assert "reserve" in str(after.log.read_only)
+
+
+async def test_an_entry_half_written_leaves_no_trace() -> None:
+    life = opened()
+    life.append(b"before")
+    await life.rest()
+    life.files.failing = lambda call: errno.ENOSPC if call.startswith("write") else None
+    with pytest.raises(DiskFull):
+        life.log.append(b"z" * 9000, 3, 0)
+    life.files.failing = lambda _call: None
+    assert life.log.try_recover()
+    life.append(b"short")
+    await life.sync()
+    await life.rest()
+    files = life.files.kill()
+    recovered = life.next_life(files).open()
+    assert [payload for payload, _, _ in recovered.entries] == [b"before", b"short"]
+    assert recovered.cut is None
+
+
+async def test_a_snapshot_that_finds_no_room_changes_nothing() -> None:
+    life = opened()
+    for _ in range(5):
+        life.append(b"x")
+    await life.rest()
+    life.files.room_bytes = life.files.used_bytes() + 10
+    with pytest.raises(DiskFull, match="a snapshot"):
+        await life.log.save_snapshot(4, 0, list(encode_snapshot(rows_at(4))))
+    assert life.log.read_only is None
+    assert DIRECTORY / "snapshot.tmp" not in life.files.paths()
+    assert life.next_life(life.files.kill()).open().snapshot is None

@@ -1,0 +1,1 @@
+"""The house rules as functions over the tree; `tests/test_tidy.py` runs and tests them."""
