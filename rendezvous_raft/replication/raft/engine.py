@@ -12,6 +12,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 
 from pysyncobj.node import Node
@@ -32,6 +33,7 @@ from rendezvous_raft.replication.raft.files import FileLayer, RealFiles
 from rendezvous_raft.replication.raft.guard import REGULAR
 from rendezvous_raft.replication.raft.handover import choose_successor, hand_over
 from rendezvous_raft.replication.raft.journal import DurableJournal
+from rendezvous_raft.replication.raft.links import EngineLinks, MakeLinks
 from rendezvous_raft.replication.raft.member import Message
 from rendezvous_raft.replication.raft.parked import ParkedReports
 from rendezvous_raft.replication.raft.reads import ReadBarriers
@@ -69,6 +71,10 @@ class RaftReplicator:
         clock: time as an input.
         observer: is told facts for metrics.
         segment_bytes: size of the log's files, which are pre-allocated, two at a time.
+        files: the file system; the real one by default.
+        rng: chance, for time-outs and for the name of this life; unpredictable by default.
+        executor: where the log's syncs run; a thread of its own by default.
+        make_links: makes the links to the peers; `TcpLinks` by default.
     """
 
     def __init__(
@@ -85,6 +91,8 @@ class RaftReplicator:
         segment_bytes: int = SEGMENT_BYTES,
         files: FileLayer | None = None,
         rng: random.Random | None = None,
+        executor: Executor | None = None,
+        make_links: MakeLinks = TcpLinks,
     ) -> None:
         self._members = {member.name: member for member in members}
         self._self = self._members[self_name]
@@ -97,7 +105,9 @@ class RaftReplicator:
         self._data_dir = data_dir
         self._segment_bytes = segment_bytes
         self._files = files or RealFiles()
-        self._origin = secrets.token_bytes(8)
+        self._origin = self._rng.randbytes(8)
+        self._executor = executor
+        self._make_links = make_links
         self._replica = Replica(origin=self._origin, clock=clock)
         self._commits = GroupCommit(self._submit, limits=limits, clock=clock)
         self._commits.explain_waiting(self._why_nothing_is_sent)
@@ -108,7 +118,7 @@ class RaftReplicator:
             observer=observer,
         )
         self._store: DurableLog
-        self._links: TcpLinks
+        self._links: EngineLinks
         self._raft: Raft
         self._snapshots: Snapshots
         self._running = False
@@ -145,7 +155,11 @@ class RaftReplicator:
         """
         identity = Identity(self._cluster_id, self._self.name)
         self._store, recovered = DurableLog.open(
-            self._data_dir, identity, files=self._files, segment_bytes=self._segment_bytes
+            self._data_dir,
+            identity,
+            files=self._files,
+            segment_bytes=self._segment_bytes,
+            executor=self._executor,
         )
         self._snapshots = Snapshots(self._store, self._replica, self._clock, self._observer)
         try:
@@ -156,7 +170,7 @@ class RaftReplicator:
             raise
         journal = DurableJournal(self._store, recovered)
         others = sorted(name for name in self._members if name != self._self.name)
-        self._links = TcpLinks(
+        self._links = self._make_links(
             name=self._self.name,
             cluster_id=self._cluster_id,
             listen=self._self.raft_address,

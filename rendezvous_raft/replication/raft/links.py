@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
-__all__ = ["Links", "Node"]
+from rendezvous_raft.replication.raft.outbox import Positions
+
+__all__ = ["EngineLinks", "Links", "MakeLinks", "Node"]
 
 
 class Links(Transport):
@@ -30,3 +34,51 @@ class Links(Transport):
     def soon(self, callback: Callable[[], None]) -> None:
         """Calls back at the end of this turn."""
         raise NotImplementedError
+
+
+class EngineLinks(Links):
+    """What the engine needs of them beside that: a life, and the word that the log is synced."""
+
+    async def open(self) -> None:
+        """Listens, and begins to connect to the peers."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Closes every connection; nothing is received afterwards."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """The log was synced: sends what waited for that."""
+        raise NotImplementedError
+
+    def silence(self) -> None:
+        """Cuts every connection for good: a node that has halted neither speaks nor listens."""
+        raise NotImplementedError
+
+
+class MakeLinks(Protocol):
+    """Makes the links of one member.
+
+    Args:
+        name: of the member.
+        cluster_id: members of other clusters are refused.
+        listen: the member's own address, host:port.
+        peers: addresses of the others, by name.
+        positions: how far the log is synced; what is sent waits for it.
+        on_connected: is told that a link to a peer stands.
+        rng: chance, for pauses.
+    """
+
+    def __call__(
+        self,
+        *,
+        name: str,
+        cluster_id: str,
+        listen: str,
+        peers: Mapping[str, str],
+        positions: Positions,
+        on_connected: Callable[[Node], None],
+        rng: random.Random,
+    ) -> EngineLinks:
+        """The links, not open yet."""
+        ...

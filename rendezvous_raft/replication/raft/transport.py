@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from pysyncobj.node import Node
@@ -21,7 +21,7 @@ from rendezvous_raft.replication.raft.frames import (
     FrameReader,
     encode_frame,
 )
-from rendezvous_raft.replication.raft.links import Links
+from rendezvous_raft.replication.raft.links import EngineLinks
 from rendezvous_raft.replication.raft.messages import check_message
 from rendezvous_raft.replication.raft.outbox import Outbox, Positions
 
@@ -36,7 +36,7 @@ GREETING_TIMEOUT_S = 3.0
 Message = dict[str, Any]
 
 
-class TcpLinks(Links):
+class TcpLinks(EngineLinks):
     """PySyncObj's transport over asyncio connections."""
 
     def __init__(
@@ -45,7 +45,7 @@ class TcpLinks(Links):
         name: str,
         cluster_id: str,
         listen: str,
-        peers: dict[str, str],
+        peers: Mapping[str, str],
         positions: Positions,
         on_connected: Callable[[Node], None],
         rng: random.Random,
