@@ -293,6 +293,8 @@ def _create_engine(
         members=members,
         cluster_id=config.cluster_id,
         data_dir=config.data_dir,
+        joining=config.join,
+        listen=str(config.raft_bind),
         timers=config.timers.to_timers(),
         limits=config.node_limits(),
         clock=clock,
@@ -302,7 +304,7 @@ def _create_engine(
 
 
 def _members_of(config: NodeConfig, ports: BoundPorts) -> tuple[MemberConfig, ...]:
-    """The members; in the entry of this node stands where it listens for its peers."""
+    """The members that the cluster is founded with."""
     if not config.members:
         own = MemberConfig(
             name=NodeName(config.name),
@@ -312,11 +314,7 @@ def _members_of(config: NodeConfig, ports: BoundPorts) -> tuple[MemberConfig, ..
             http_address=str(ports.http_address),
         )
         return (own,)
-    raft_bind = {"raft_address": str(config.raft_bind)}
-    return tuple(
-        (member.model_copy(update=raft_bind) if member.name == config.name else member).to_member()
-        for member in config.members
-    )
+    return tuple(member.to_member() for member in config.members)
 
 
 def _invariants_of(node: Node) -> Callable[[], list[str]]:

@@ -3,7 +3,9 @@
 Each member opens one connection to each other member and sends on it; what it receives comes on
 the connections that others opened to it. A connection begins with a greeting that names the
 cluster, the sender and whom it takes the receiver for, so that members of two clusters, or a node
-that took over another one's address, never mix (replication 4).
+that took over another one's address, never mix (replication 4). A sender that is no peer is heard
+all the same, and answered where its greeting says: it may be a leader of whom this node does not
+know yet (thesis 4.1). What it may say is up to the rules.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from rendezvous_raft.replication.raft.frames import (
 )
 from rendezvous_raft.replication.raft.links import EngineLinks
 from rendezvous_raft.replication.raft.messages import check_message
+from rendezvous_raft.replication.raft.metadata import Birth
 from rendezvous_raft.replication.raft.outbox import Outbox, Positions
 
 WINDOW_BYTES = 1024 * 1024
@@ -32,6 +35,8 @@ BUFFER_BYTES_MAX = 8 * 1024 * 1024
 RECONNECT_S = 0.2
 RECONNECT_MAX_S = 2.0
 GREETING_TIMEOUT_S = 3.0
+GUESTS_MAX = 16
+"""Senders that are no members and are heard all the same; a cluster has no more members itself."""
 
 Message = dict[str, Any]
 
@@ -45,19 +50,28 @@ class TcpLinks(EngineLinks):
         name: str,
         cluster_id: str,
         listen: str,
+        address: str,
+        birth: Birth,
         peers: Mapping[str, str],
         positions: Positions,
         on_connected: Callable[[Node], None],
+        on_greeted: Callable[[Node, Birth], None],
+        on_lost: Callable[[Node], None],
         rng: random.Random,
     ) -> None:
         super().__init__()
         self.name = name
         self.cluster_id = cluster_id
+        self.address = address
+        self.birth = birth
         self._listen = listen
         self._rng = rng
         self._on_connected = on_connected
+        self._on_greeted = on_greeted
+        self._on_lost = on_lost
         self._outbox = Outbox(positions, self._deliver)
-        self._links = {peer: _Link(self, Node(peer), address) for peer, address in peers.items()}
+        self._links = {peer: _Link(self, Node(peer), where) for peer, where in peers.items()}
+        self._guests: dict[str, _Link] = {}
         self._server: asyncio.Server | None = None
         self._inbound: dict[_Inbound, None] = {}
         self._silenced = False
@@ -75,7 +89,7 @@ class TcpLinks(EngineLinks):
         """Closes every connection; nothing is received afterwards."""
         if self._server is not None:
             self._server.close()
-        for link in self._links.values():
+        for link in self._all_links():
             await link.close()
         for inbound in list(self._inbound):
             inbound.abort()
@@ -89,13 +103,37 @@ class TcpLinks(EngineLinks):
         """The log was synced: sends what waited for that."""
         self._outbox.release()
 
+    def set_peers(self, peers: Mapping[str, str]) -> None:
+        """See `EngineLinks.set_peers`."""
+        for name, link in list(self._links.items()):
+            if peers.get(name) != link.address:
+                del self._links[name]
+                link.abort()
+                # If it speaks again, it does so as a guest, who is answered.
+                self._cut_off(name)
+        for name, address in peers.items():
+            guest = self._guests.pop(name, None)
+            if guest is not None:
+                guest.abort()
+            if name not in self._links:
+                self._links[name] = _Link(self, Node(name), address)
+                self._links[name].start()
+
     def is_open(self, node: Node) -> bool:
         """See `Links.is_open`."""
-        return self._links[str(node.id)].is_open
+        link = self._find(node)
+        return link is not None and link.is_open
 
     def has_room(self, node: Node) -> bool:
         """See `Links.has_room`."""
-        return self._links[str(node.id)].waiting_bytes() < WINDOW_BYTES
+        link = self._find(node)
+        return link is not None and link.waiting_bytes() < WINDOW_BYTES
+
+    def _find(self, node: Node) -> _Link | None:
+        return self._links.get(str(node.id)) or self._guests.get(str(node.id))
+
+    def _all_links(self) -> list[_Link]:
+        return [*self._links.values(), *self._guests.values()]
 
     def soon(self, callback: Callable[[], None]) -> None:
         """See `Links.soon`."""
@@ -107,7 +145,9 @@ class TcpLinks(EngineLinks):
         return cap_s * (0.5 + self._rng.random() / 2)
 
     def _deliver(self, node: Node, message: Message) -> None:
-        self._links[str(node.id)].write(message)
+        link = self._find(node)
+        if link is not None:
+            link.write(message)
 
     def link_opened(self, node: Node) -> None:
         """A connection to a peer stands."""
@@ -120,21 +160,46 @@ class TcpLinks(EngineLinks):
 
     def greeted(self, inbound: _Inbound, greeting: Message) -> Node:
         """Checks the greeting of an inbound connection. Raises `FrameError` with the reason."""
-        expected = ("hello", FRAME_VERSION, self.cluster_id, self.name)
-        found = tuple(greeting.get(key) for key in ("type", "version", "cluster", "to"))
-        sender = str(greeting.get("from"))
-        if self._silenced or found != expected or sender not in self._links:
+        try:
+            if self._silenced:
+                raise FrameError("this node has halted")
+            sender, address, birth = read_greeting(greeting, self.cluster_id, self.name)
+            if sender not in (*self._links, *self._guests):
+                self._check_room_for_guest(sender, greeting)
+        except FrameError:
             self.refused_greetings += 1
-            raise FrameError(f"greeting {found!r} from {sender!r}, expected {expected!r}")
+            raise
         # A newer connection of a peer replaces the older one, which may hang half-open.
-        for other in [i for i in self._inbound if i.sender is not None and i.sender.id == sender]:
-            other.abort()
+        self._cut_off(sender)
         self._inbound[inbound] = None
-        return self._links[sender].node
+        if sender not in self._links and sender not in self._guests:
+            self._guests[sender] = _Link(self, Node(sender), address, answering=True)
+            self._guests[sender].start()
+        self._on_greeted(Node(sender), birth)
+        return Node(sender)
+
+    def _check_room_for_guest(self, sender: str, greeting: Message) -> None:
+        if greeting.get("answering") is not False:
+            # It only answers us, and we have nothing to say: two strangers would never part.
+            raise FrameError(f"{sender!r} is no member, and does not count us as one")
+        if len(self._guests) >= GUESTS_MAX:
+            raise FrameError(f"{sender!r} is no member, and too many others are here")
+
+    def _cut_off(self, sender: str) -> None:
+        """Ends the inbound connections of a sender, if there are any."""
+        for inbound in list(self._inbound):
+            if inbound.sender is not None and inbound.sender.id == sender:
+                del self._inbound[inbound]
+                inbound.abort()
 
     def inbound_closed(self, inbound: _Inbound) -> None:
         """An inbound connection ended."""
-        self._inbound.pop(inbound, None)
+        if inbound in self._inbound and inbound.sender is not None:
+            del self._inbound[inbound]
+            guest = self._guests.pop(str(inbound.sender.id), None)
+            if guest is not None:
+                guest.abort()
+            self._on_lost(inbound.sender)
 
     def received(self, node: Node, message: Message) -> None:
         """Hands a message to the rules. Raises `FrameError` if it is none of theirs."""
@@ -146,7 +211,7 @@ class TcpLinks(EngineLinks):
         self._silenced = True
         if self._server is not None:
             self._server.close()
-        for link in self._links.values():
+        for link in self._all_links():
             link.abort()
         for inbound in list(self._inbound):
             inbound.abort()
@@ -155,11 +220,14 @@ class TcpLinks(EngineLinks):
 class _Link(asyncio.Protocol):
     """The outbound connection to one peer; opened again whenever it breaks."""
 
-    def __init__(self, links: TcpLinks, node: Node, address: str) -> None:
+    def __init__(
+        self, links: TcpLinks, node: Node, address: str, *, answering: bool = False
+    ) -> None:
         self.node = node
         self.is_open = False
         self._links = links
-        self._address = address
+        self.address = address
+        self._answering = answering
         self._transport: asyncio.Transport | None = None
         self._closed: asyncio.Future[None] | None = None
         self._welcome: asyncio.Future[None] | None = None
@@ -195,7 +263,7 @@ class _Link(asyncio.Protocol):
 
     async def _connect(self) -> bool:
         loop = asyncio.get_running_loop()
-        host, port = split_address(self._address)
+        host, port = split_address(self.address)
         self._closed, self._welcome = loop.create_future(), loop.create_future()
         try:
             async with asyncio.timeout(GREETING_TIMEOUT_S):
@@ -218,6 +286,10 @@ class _Link(asyncio.Protocol):
             "cluster": self._links.cluster_id,
             "from": self._links.name,
             "to": str(self.node.id),
+            "address": self._links.address,
+            "incarnation": self._links.birth.incarnation,
+            "founding": self._links.birth.founding,
+            "answering": self._answering,
         }
         self._transport.write(encode_frame(greeting))
 
@@ -297,6 +369,22 @@ class _Inbound(asyncio.Protocol):
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()
+
+
+def read_greeting(greeting: Message, cluster_id: str, name: str) -> tuple[str, str, Birth]:
+    """Sender, its address and its birth. Raises `FrameError` if it is not meant for `name`."""
+    expected = ("hello", FRAME_VERSION, cluster_id, name)
+    found = tuple(greeting.get(key) for key in ("type", "version", "cluster", "to"))
+    fields = [greeting.get(key) for key in ("from", "address", "incarnation", "founding")]
+    complete = [type(field) for field in fields] == [str, str, int, bool]
+    if found != expected or not complete or fields[0] == name:
+        raise FrameError(f"greeting {found!r} from {fields!r}, expected {expected!r}")
+    sender, address, incarnation, founding = cast("tuple[str, str, int, bool]", tuple(fields))
+    try:
+        split_address(address)
+    except ValueError as error:
+        raise FrameError(f"{sender!r} says that it is at {address!r}") from error
+    return sender, address, Birth(incarnation, founding=founding)
 
 
 def split_address(address: str) -> tuple[str, int]:
