@@ -42,6 +42,8 @@ class ClusterStatus:
     members: tuple[MemberStatus, ...]
     halted: str | None = None
     """Why the engine has stopped for good; None while it runs."""
+    disk_failed: bool = False
+    """Whether it halted because the disk failed: only a new process can tell what is on it."""
     not_member: bool = False
     """Whether the leader says that this node does not belong to the cluster, or not yet."""
     unneeded_elections: int = 0

@@ -167,12 +167,14 @@ def assemble_server(
     logger = get_logger(node=config.name, region=config.effective_region)
     version = product_version()
     drain = DrainSignal()
+    disk_failed = asyncio.Event()
     watch = NodeWatch(
         clock=node.clock,
         status=node.status,
         metrics=metrics.server,
         logger=logger,
         find_faults=_invariants_of(node) if config.paranoid else None,
+        disk_failed=disk_failed.set,
     )
     checks = HealthChecks(
         node=node,
@@ -200,6 +202,7 @@ def assemble_server(
         http_listener=ports.http_listener,
         checks=checks,
         watch=watch,
+        disk_failed=disk_failed,
         drain=drain,
         logger=logger,
         grpc_address=str(ports.grpc_address),
@@ -243,8 +246,8 @@ async def _serve(config: NodeConfig, announce: Callable[[ReadyNotice], None]) ->
             logger.exception("node_failed_to_start")
             return _exit_status_of(error)
         announce(notice)
-        await serve_until_signalled(server, signals)
-    return EXIT_OK
+        in_order = await serve_until_signalled(server, signals)
+    return EXIT_OK if in_order else EXIT_FAILED
 
 
 def _exit_status_of(error: Exception) -> int:

@@ -135,6 +135,7 @@ class RaftReplicator:
         self._halted: str | None = None
         self._turns: Turns
         self._known_leader: str | None = None
+        self._disk_failed = False
         self._not_member = False
         self._unneeded_elections = 0
         self._parked = ParkedReports(clock)
@@ -213,10 +214,7 @@ class RaftReplicator:
             clock=self._clock,
             observer=self._observer,
         )
-        # After a failed sync nobody knows what is on disk: the node must not go on.
-        self._store.start(
-            self._on_synced, lambda error: self.halt(f"the log could not be synced: {error}")
-        )
+        self._store.start(self._on_synced, self._on_disk_failed)
         await self._links.open()
         self._running = True
         self._turns.take()
@@ -258,6 +256,7 @@ class RaftReplicator:
             self._founders,
             self._raft if self._running else None,
             halted=self._halted,
+            disk_failed=self._disk_failed,
             not_member=self._not_member,
             unneeded_elections=self._unneeded_elections,
             read_only=self._store.read_only if self._running else None,
@@ -309,6 +308,11 @@ class RaftReplicator:
         self._observer.synced(self._store.sync_seconds)
         self._links.release()
         self.wake()
+
+    def _on_disk_failed(self, error: BaseException) -> None:
+        """After a failed sync nobody knows what is on disk: the node must not go on."""
+        self._disk_failed = True
+        self.halt(f"the log could not be synced: {error}")
 
     def _addresses(self, membership: Membership) -> dict[str, str]:
         """Where to dial the others: what the configuration says, else what they say."""
