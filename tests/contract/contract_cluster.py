@@ -142,9 +142,8 @@ class RaftCluster:
         for other in [engine, *self.engines.values()]:
             for name, link in other._links._links.items():
                 if other is engine or name == engine.status().name:
-                    link._address = "127.0.0.1:1"
-                    if link._transport is not None:
-                        link._transport.abort()
+                    link.address = "127.0.0.1:1"
+                    link._break_off()
         for inbound in list(links._inbound):
             inbound.abort()
 

@@ -13,9 +13,10 @@ import pytest
 from contract_cluster import reserved_ports, until
 from pysyncobj.node import Node
 
-from rendezvous_raft.replication.raft import transport
+from rendezvous_raft.replication.raft import connections, transport
+from rendezvous_raft.replication.raft.connections import split_address
 from rendezvous_raft.replication.raft.frames import FRAME_VERSION, FrameReader, encode_frame
-from rendezvous_raft.replication.raft.transport import TcpLinks, split_address
+from rendezvous_raft.replication.raft.transport import TcpLinks
 
 HELLO = {"type": "hello", "version": FRAME_VERSION, "cluster": "c", "from": "b", "to": "a"}
 READ = {"type": "read", "term": 1, "read_id": 1}
@@ -223,7 +224,7 @@ async def test_nonsense_ends_the_connection_and_nothing_else(
 async def test_who_says_nothing_is_cut_off(
     ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "GREETING_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(connections, "GREETING_TIMEOUT_S", 0.02)
     a = Member("a", ports)
     async with opened(a):
         stranger = await Stranger.connect(ports)

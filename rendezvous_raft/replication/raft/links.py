@@ -47,6 +47,17 @@ class EngineLinks(Links):
         """Closes every connection; nothing is received afterwards."""
         raise NotImplementedError
 
+    def set_peers(self, peers: Mapping[str, str]) -> None:
+        """The members have changed: links to new ones, none to those that are gone.
+
+        Who stays at its address keeps its connections. Messages for those that are gone are
+        dropped, and their connections are closed and refused. Does not block.
+
+        Args:
+            peers: addresses of the others, by name.
+        """
+        raise NotImplementedError
+
     def release(self) -> None:
         """The log was synced: sends what waited for that."""
         raise NotImplementedError
