@@ -1,0 +1,102 @@
+"""Ends of links for tests: members that remember what came in, and strangers that write bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pysyncobj.node import Node
+
+from rendezvous_raft.replication.raft.frames import FRAME_VERSION, FrameReader, encode_frame
+from rendezvous_raft.replication.raft.transport import TcpLinks
+
+HELLO = {"type": "hello", "version": FRAME_VERSION, "cluster": "c", "from": "b", "to": "a"}
+READ = {"type": "read", "term": 1, "read_id": 1}
+
+
+class Synced:
+    """A log that is always on disk."""
+
+    position = synced = 0
+
+
+class Member:
+    """Links with a book of what came in and of connections."""
+
+    def __init__(self, name: str, ports: dict[str, int], **changed: Any) -> None:
+        self.received: list[tuple[str, dict[str, Any]]] = []
+        self.connected: list[str] = []
+        self.refused: list[tuple[str, str]] = []
+        options = {"cluster_id": "c", **changed}
+        self.links = TcpLinks(
+            name=name,
+            listen=f"127.0.0.1:{ports[name]}",
+            peers={k: f"127.0.0.1:{port}" for k, port in ports.items() if k != name},
+            positions=Synced(),
+            on_connected=lambda node: self.connected.append(str(node.id)),
+            rng=random.Random(1),
+            observer=self,
+            **options,
+        )
+        self.links.setOnMessageReceivedCallback(
+            lambda node, message: self.received.append((str(node.id), message))
+        )
+        self.links.setOnNodeConnectedCallback(lambda _node: None)
+        self.links.setOnNodeDisconnectedCallback(lambda _node: None)
+
+    def peer_refused(self, peer: str, reason: str) -> None:
+        self.refused.append((peer, reason))
+
+    def why(self, peer: str) -> str:
+        """Why connections of or to somebody were refused."""
+        return "; ".join(reason for name, reason in self.refused if name.startswith(peer))
+
+    def send(self, receiver: str, **fields: object) -> None:
+        self.links.send(Node(receiver), {**READ, **fields})
+
+
+@asynccontextmanager
+async def opened(*members: Member) -> AsyncIterator[None]:
+    try:
+        for member in members:
+            await member.links.open()
+        yield
+    finally:
+        for member in members:
+            await member.links.close()
+
+
+class Stranger:
+    """Somebody who connects to `a` and writes bytes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def connect(
+        cls, ports: dict[str, int], context: ssl.SSLContext | None = None
+    ) -> Stranger:
+        return cls(*await asyncio.open_connection("127.0.0.1", ports["a"], ssl=context))
+
+    async def say(self, *messages: dict[str, Any]) -> None:
+        for message in messages:
+            self.writer.write(encode_frame(message))
+        await self.writer.drain()
+
+    async def hear(self) -> dict[str, Any]:
+        (message,) = FrameReader().feed(await self.reader.read(1_000))
+        return message
+
+    async def is_cut_off(self) -> bool:
+        """Waits until the connection ends."""
+        try:
+            return await self.reader.read() == b""
+        except (ConnectionResetError, ssl.SSLError):
+            return True
+        finally:
+            self.writer.close()
