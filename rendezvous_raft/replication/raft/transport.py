@@ -237,6 +237,8 @@ class _Link:
         self.node = node
         self.address = address
         self.is_open = False
+        self.tries = 0
+        """Tries in vain since it was open last."""
         self.dropped = 0
         self._links = links
         self._connection: Outbound | None = None
@@ -269,16 +271,16 @@ class _Link:
         self._hurry.set()
 
     async def _run(self) -> None:
-        tries = 0
         while True:
             self._hurry.clear()
             if await self._connect():
-                tries = 0
+                self.tries = 0
                 await self._until_closed()
+            delay_s = self._links.reconnect_delay_s(self.tries)
+            self.tries += 1
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._links.reconnect_delay_s(tries)):
+                async with asyncio.timeout(delay_s):
                     await self._hurry.wait()
-            tries += 1
 
     async def _connect(self) -> bool:
         links = self._links
