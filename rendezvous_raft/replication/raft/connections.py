@@ -40,6 +40,8 @@ class Outbound(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._raw: asyncio.Transport | None = None
         self._transport: asyncio.Transport | None = None
+        self.reached = False
+        """Whether somebody is there, whoever it is."""
         self.welcome: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
         """Done once it has ended."""
@@ -69,10 +71,12 @@ class Outbound(asyncio.Protocol):
         if tls is None:
             transport, _ = await loop.create_connection(lambda: self, host, port)
             self._raw = self._transport = transport
+            self.reached = True
             tune(transport, silence_s)
             return
         raw, _ = await loop.create_connection(asyncio.Protocol, host, port)
         self._raw = raw
+        self.reached = True
         tune(raw, silence_s)
         # Not in one step: `waiting_bytes` needs the transport below TLS.
         self._transport = await loop.start_tls(

@@ -287,14 +287,13 @@ class _Link:
         greeting = greeting_of(
             cluster_id=links.cluster_id, sender=links.name, receiver=str(self.node.id)
         )
-        self._connection = Outbound()
+        self._connection = connection = Outbound()
         try:
-            await self._connection.dial(
-                self.address, links.tls, greeting, silence_s=links.silence_s
-            )
+            await connection.dial(self.address, links.tls, greeting, silence_s=links.silence_s)
         except (OSError, ValueError) as error:  # ValueError: FrameError, or no name of a host
             self._break_off()
-            if not isinstance(error, ConnectionRefusedError | TimeoutError):
+            # Nobody there, or nobody answers: that is no refusal, and the status shows it.
+            if connection.reached and not isinstance(error, TimeoutError):
                 links.observer.peer_refused(str(self.node.id), str(error))
             return False
         self.is_open = True
