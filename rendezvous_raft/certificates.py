@@ -61,7 +61,7 @@ def parse_certificates(content: bytes, file: Path) -> tuple[Certificate, ...]:
     try:
         return tuple(_describe(found) for found in x509.load_pem_x509_certificates(content))
     except (ValueError, x509.UnsupportedGeneralNameType) as error:
-        raise CertificateError(f"{file}: holds no certificate in PEM: {error}") from error
+        raise CertificateError(f"{file}: holds no certificate in PEM") from error
 
 
 def _describe(found: x509.Certificate) -> Certificate:

@@ -134,6 +134,7 @@ def _open(
         return Credentials(CredentialFiles(*given), observer=observer, check=check)
     except CertificateError as error:
         # The message begins with the file that it is about.
-        about = (field for field, path in paths.items() if str(error).startswith(str(path)))
+        starts = {field: (f"{path}: ", f"{path} with ") for field, path in paths.items()}
+        about = (field for field, start in starts.items() if str(error).startswith(start))
         field = next(about, next(iter(paths)))
         raise ConfigError((f"{field}: {error}",)) from error
