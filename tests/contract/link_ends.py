@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from contract_cluster import until
+from keyring import Keyring
 from pysyncobj.node import Node
 
 from rendezvous_raft.replication.raft.frames import FRAME_VERSION, FrameReader, encode_frame
@@ -68,6 +70,18 @@ async def opened(*members: Member) -> AsyncIterator[None]:
     finally:
         for member in members:
             await member.links.close()
+
+
+@asynccontextmanager
+async def linked(
+    keyring: Keyring, ports: dict[str, int], **changed: Any
+) -> AsyncIterator[tuple[Member, Member]]:
+    """Members a and b with links both ways."""
+    a = Member("a", ports, tls=keyring.link_tls("a"), **changed)
+    b = Member("b", ports, tls=keyring.link_tls("b"), **changed)
+    async with opened(a, b):
+        await until(lambda: a.connected == ["b"] and b.connected == ["a"], "links")
+        yield a, b
 
 
 class Stranger:
