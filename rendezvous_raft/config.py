@@ -221,7 +221,12 @@ class NodeConfig(BaseModel):
     insecure: bool = False
     """Allows clients without TLS to reach this node from other machines."""
     insecure_raft: bool = False
-    """Allows peers without TLS on other machines."""
+    """Allows peers without TLS on other machines: whoever reaches the port can change the state."""
+    raft_tls_cert: FilePath | None = None
+    """PEM certificate chain of this member, with its identity; set all of `raft_tls_*` or none."""
+    raft_tls_key: FilePath | None = None
+    raft_tls_ca: FilePath | None = None
+    """PEM certificates of the authorities that members must be signed by."""
     grpc_tls_cert: FilePath | None = None
     """PEM certificate chain of this node; set all three of `grpc_tls_*` or none."""
     grpc_tls_key: FilePath | None = None
@@ -282,14 +287,18 @@ class NodeConfig(BaseModel):
                 f"grpc_address: {self.grpc_bind} can be reached from other machines;"
                 " set grpc_tls_cert, grpc_tls_key and grpc_tls_client_ca, or insecure=true"
             )
-        if self.insecure_raft:
+        raft_tls = (self.raft_tls_cert, self.raft_tls_key, self.raft_tls_ca)
+        if any(raft_tls) and not all(raft_tls):
+            raise ValueError("raft_tls_cert, raft_tls_key, raft_tls_ca: set all or none")
+        if self.has_raft_tls or self.insecure_raft:
             return self
         raft = [*(member.raft_address for member in self.members), str(self.raft_bind)]
         exposed = [text for text in raft if not Address.parse(text).is_loopback]
         if exposed:
             raise ValueError(
-                f"raft_address: {exposed[0]} is not loopback and Raft has no TLS;"
-                " keep it on a private network and set insecure_raft=true"
+                f"raft_address: {exposed[0]} is not loopback;"
+                " set raft_tls_cert, raft_tls_key and raft_tls_ca, or, on a network that only"
+                " members reach, insecure_raft=true"
             )
         return self
 
@@ -297,6 +306,11 @@ class NodeConfig(BaseModel):
     def has_tls(self) -> bool:
         """Whether clients must come with TLS and a certificate."""
         return self.grpc_tls_cert is not None
+
+    @property
+    def has_raft_tls(self) -> bool:
+        """Whether members must come with TLS and a certificate."""
+        return self.raft_tls_cert is not None
 
     @property
     def own_member(self) -> MemberSettings | None:

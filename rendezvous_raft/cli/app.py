@@ -53,6 +53,12 @@ COMMANDS = (
     LazyCommand(
         "check", "rendezvous_raft.cli.check:check", _OPERATE, "Checks with an exit status."
     ),
+    LazyCommand(
+        "cert",
+        "rendezvous_raft.cli.cert:cert",
+        _OPERATE,
+        "Make and show certificates for members and clients.",
+    ),
     LazyCommand("version", "rendezvous_raft.cli.version:version", _LOOK, "Print versions."),
 )
 

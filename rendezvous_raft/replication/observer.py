@@ -63,3 +63,21 @@ class SilentEngineObserver:
 
     def snapshot_done(self, seconds: float, size_bytes: int) -> None:
         """Ignored."""
+
+
+class LinkObserver(Protocol):
+    """Receives facts of the links between members; must be cheap and must not raise."""
+
+    def peer_refused(self, peer: str, reason: str) -> None:
+        """A connection from or to `peer` (a name, or an address before one is known) was refused.
+
+        Whoever can reach the port can cause it, as often as they like.
+        """
+        ...
+
+
+class SilentLinkObserver:
+    """Tells nobody."""
+
+    def peer_refused(self, peer: str, reason: str) -> None:
+        """Ignored."""

@@ -7,7 +7,10 @@ import shutil
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+
+from keyring import Keyring
 
 from rendezvous_raft.core import snapshot
 from rendezvous_raft.limits import NodeLimits
@@ -16,10 +19,13 @@ from rendezvous_raft.node.ports import Replicator
 from rendezvous_raft.node.system import SystemClock
 from rendezvous_raft.replication.observer import SilentEngineObserver
 from rendezvous_raft.replication.raft.engine import RaftReplicator
+from rendezvous_raft.replication.raft.links import MakeLinks
+from rendezvous_raft.replication.raft.transport import TcpLinks
 from rendezvous_raft.types import NodeName, Region, Role
 
 POLL_S = 0.005
 PATIENCE_S = 20.0
+CLUSTER_ID = "contract"
 CLOCK = SystemClock()
 
 
@@ -61,9 +67,12 @@ def reserved_ports(count: int) -> Iterator[list[int]]:
 class RaftCluster:
     """Members in this process, each with its own directory and its own port of loopback."""
 
-    def __init__(self, directory: Path, ports: list[int], limits: NodeLimits) -> None:
+    def __init__(
+        self, directory: Path, ports: list[int], limits: NodeLimits, *, tls: bool = False
+    ) -> None:
         self._directory = directory
         self._limits = limits
+        self._keyring = Keyring(directory / "certs", CLUSTER_ID) if tls else None
         self.members = [
             MemberConfig(NodeName(f"n{number}"), Region("eu"), f"127.0.0.1:{port}")
             for number, port in enumerate(ports, start=1)
@@ -80,17 +89,22 @@ class RaftCluster:
         self, name: str, *, members: list[MemberConfig] | None = None, joining: bool = False
     ) -> RaftReplicator:
         """A new life of a member, not opened yet."""
+        make_links: MakeLinks = TcpLinks
+        if self._keyring is not None:
+            tls = self._keyring.link_tls(name, cluster_id=CLUSTER_ID)
+            make_links = partial(TcpLinks, tls=tls)
         engine = RaftReplicator(
             self_name=NodeName(name),
             members=members or self.members,
             joining=joining,
-            cluster_id="contract",
+            cluster_id=CLUSTER_ID,
             data_dir=self._directory / name,
             timers=RaftTimers.lan(),
             limits=self._limits,
             clock=CLOCK,
             observer=SilentEngineObserver(),
             segment_bytes=1 << 20,
+            make_links=make_links,
         )
         self.engines[name] = engine
         return engine
@@ -164,8 +178,7 @@ class RaftCluster:
             for name, link in other._links._links.items():
                 if other is engine or name == engine.status().name:
                     link.address = "127.0.0.1:1"
-                    if link._transport is not None:
-                        link._transport.abort()
+                    link._break_off()
         for inbound in list(links._inbound):
             inbound.abort()
 
@@ -184,11 +197,16 @@ class RaftCluster:
 
 @asynccontextmanager
 async def raft_cluster(
-    directory: Path, *, size: int = 3, limits: NodeLimits | None = None, spare_ports: int = 0
+    directory: Path,
+    *,
+    size: int = 3,
+    limits: NodeLimits | None = None,
+    tls: bool = False,
+    spare_ports: int = 0,
 ) -> AsyncIterator[RaftCluster]:
     """A cluster that has a leader. Its files are removed at the end: they are not small."""
     with reserved_ports(size + spare_ports) as ports:
-        cluster = RaftCluster(directory, ports[:size], limits or NodeLimits())
+        cluster = RaftCluster(directory, ports[:size], limits or NodeLimits(), tls=tls)
         cluster.spare_ports = ports[size:]
         try:
             for member in cluster.members:

@@ -4,117 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from contract_cluster import reserved_ports, until
+from link_ends import HELLO, READ, Member, Stranger, opened
 from pysyncobj.node import Node
 
-from rendezvous_raft.replication.raft import transport
-from rendezvous_raft.replication.raft.frames import FRAME_VERSION, FrameReader, encode_frame
-from rendezvous_raft.replication.raft.metadata import Birth
-from rendezvous_raft.replication.raft.transport import TcpLinks, split_address
-
-HELLO = {
-    "type": "hello",
-    "version": FRAME_VERSION,
-    "cluster": "c",
-    "from": "b",
-    "to": "a",
-    "address": "127.0.0.1:1",
-    "incarnation": 7,
-    "founding": True,
-    "answering": False,
-}
-READ = {"type": "read", "term": 1, "read_id": 1}
-
-
-class Synced:
-    """A log that is always on disk."""
-
-    position = synced = 0
-
-
-class Member:
-    """Links with a book of what came in and of connections."""
-
-    def __init__(self, name: str, ports: dict[str, int], **changed: Any) -> None:
-        self.received: list[tuple[str, dict[str, Any]]] = []
-        self.connected: list[str] = []
-        self.greeted: list[tuple[str, Birth]] = []
-        self.lost: list[str] = []
-        options = {"cluster_id": "c", **changed}
-        self.links = TcpLinks(
-            name=name,
-            listen=f"127.0.0.1:{ports[name]}",
-            peers={k: f"127.0.0.1:{port}" for k, port in ports.items() if k != name},
-            positions=Synced(),
-            address=f"127.0.0.1:{ports[name]}",
-            birth=Birth(ports[name], founding=True),
-            on_connected=lambda node: self.connected.append(str(node.id)),
-            on_greeted=lambda node, birth: self.greeted.append((str(node.id), birth)),
-            on_lost=lambda node: self.lost.append(str(node.id)),
-            rng=random.Random(1),
-            **options,
-        )
-        self.links.setOnMessageReceivedCallback(
-            lambda node, message: self.received.append((str(node.id), message))
-        )
-        self.links.setOnNodeConnectedCallback(lambda _node: None)
-        self.links.setOnNodeDisconnectedCallback(lambda _node: None)
-
-    def send(self, receiver: str, **fields: object) -> None:
-        self.links.send(Node(receiver), {**READ, **fields})
+from rendezvous_raft.replication.raft import connections, transport
+from rendezvous_raft.replication.raft.connections import split_address
+from rendezvous_raft.replication.raft.frames import FRAME_VERSION, encode_frame
 
 
 @pytest.fixture
 async def ports() -> AsyncIterator[dict[str, int]]:
     with reserved_ports(2) as found:
         yield dict(zip(("a", "b"), found, strict=True))
-
-
-@asynccontextmanager
-async def opened(*members: Member) -> AsyncIterator[None]:
-    try:
-        for member in members:
-            await member.links.open()
-        yield
-    finally:
-        for member in members:
-            await member.links.close()
-
-
-class Stranger:
-    """Somebody who connects to `a` and writes bytes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    @classmethod
-    async def connect(cls, ports: dict[str, int]) -> Stranger:
-        return cls(*await asyncio.open_connection("127.0.0.1", ports["a"]))
-
-    async def say(self, *messages: dict[str, Any]) -> None:
-        for message in messages:
-            self.writer.write(encode_frame(message))
-        await self.writer.drain()
-
-    async def hear(self) -> dict[str, Any]:
-        (message,) = FrameReader().feed(await self.reader.read(1_000))
-        return message
-
-    async def is_cut_off(self) -> bool:
-        """Waits until the connection ends."""
-        try:
-            return await self.reader.read() == b""
-        except ConnectionResetError:
-            return True
-        finally:
-            self.writer.close()
 
 
 async def test_messages_arrive_in_order_both_ways(ports: dict[str, int]) -> None:
@@ -162,6 +67,7 @@ async def test_what_is_sent_without_a_link_is_lost_and_links_come_back(
         {"address": "nowhere"},
         {"incarnation": "7"},
         {"founding": 1},
+        {"answering": None},
         {"version": FRAME_VERSION + 1},
         {"type": "append"},
     ],
@@ -177,66 +83,6 @@ async def test_a_greeting_that_is_not_meant_for_us_ends_the_connection(
         assert await stranger.is_cut_off()
     assert a.links.refused_greetings == 1
     assert a.received == []
-
-
-async def test_each_side_learns_whose_directory_it_speaks_with(ports: dict[str, int]) -> None:
-    a, b = Member("a", ports), Member("b", ports)
-    async with opened(a):
-        async with opened(b):
-            await until(lambda: bool(a.greeted and b.greeted), "greetings")
-        await until(lambda: bool(a.lost), "the word that b is not heard any more")
-    assert a.greeted == [("b", Birth(ports["b"], founding=True))]
-    assert a.lost == ["b"]
-
-
-async def test_one_that_is_no_peer_is_heard_and_answered_where_it_says(
-    ports: dict[str, int],
-) -> None:
-    """It may be a leader of whom this node does not know yet."""
-    a = Member("a", {"a": ports["a"]})
-    b = Member("b", ports)
-    async with opened(a):
-        async with opened(b):
-            await until(lambda: a.links.is_open(Node("b")), "a link to the guest")
-            b.send("a")
-            a.send("b")
-            await until(lambda: bool(a.received and b.received), "messages")
-        await until(lambda: not a.links._guests, "the end of the visit")
-        a.send("b")
-        assert not a.links.has_room(Node("b"))
-
-
-async def test_guests_are_few(ports: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "GUESTS_MAX", 1)
-    a = Member("a", {"a": ports["a"]})
-    async with opened(a):
-        first, second = await Stranger.connect(ports), await Stranger.connect(ports)
-        await first.say({**HELLO, "from": "x"})
-        assert await first.hear() == {"type": "welcome"}
-        await second.say({**HELLO, "from": "y"})
-        assert await second.is_cut_off()
-        first.writer.close()
-
-
-async def test_peers_come_and_go(ports: dict[str, int]) -> None:
-    a, b = Member("a", {"a": ports["a"]}), Member("b", {"b": ports["b"]})
-    async with opened(a, b):
-        a.links.set_peers({"b": f"127.0.0.1:{ports['b']}"})
-        await until(lambda: a.connected == ["b"], "a link")
-        a.links.set_peers({"b": f"127.0.0.1:{ports['b']}"})
-        assert a.links.is_open(Node("b")), "the same peers change nothing"
-        a.links.set_peers({})
-        await until(lambda: b.lost == ["a"], "the end of the link")
-        assert not a.links.is_open(Node("b"))
-        await until(lambda: not b.links._guests, "the end of the visit")
-
-
-async def test_two_who_do_not_count_each_other_as_members_part(ports: dict[str, int]) -> None:
-    a = Member("a", {"a": ports["a"]})
-    async with opened(a):
-        stranger = await Stranger.connect(ports)
-        await stranger.say({**HELLO, "answering": True})
-        assert await stranger.is_cut_off()
 
 
 async def test_members_of_two_clusters_never_mix(ports: dict[str, int]) -> None:
@@ -304,7 +150,7 @@ async def test_nonsense_ends_the_connection_and_nothing_else(
 async def test_who_says_nothing_is_cut_off(
     ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "GREETING_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(connections, "GREETING_TIMEOUT_S", 0.02)
     a = Member("a", ports)
     async with opened(a):
         stranger = await Stranger.connect(ports)

@@ -40,16 +40,23 @@ class Links(Transport):
 class EngineLinks(Links):
     """What the engine needs of them beside that: a life, peers, the word that the log is synced."""
 
-    def set_peers(self, peers: Mapping[str, str]) -> None:
-        """Keeps links to these, by name and address, and ends the others."""
-        raise NotImplementedError
-
     async def open(self) -> None:
         """Listens, and begins to connect to the peers."""
         raise NotImplementedError
 
     async def close(self) -> None:
         """Closes every connection; nothing is received afterwards."""
+        raise NotImplementedError
+
+    def set_peers(self, peers: Mapping[str, str]) -> None:
+        """The members have changed: links to new ones, none to those that are gone.
+
+        Who stays at its address keeps its connections. Messages for those that are gone are
+        dropped, and their connections are closed. Does not block.
+
+        Args:
+            peers: addresses of the others, by name.
+        """
         raise NotImplementedError
 
     def release(self) -> None:
