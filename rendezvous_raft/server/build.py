@@ -252,8 +252,12 @@ async def _serve(config: NodeConfig, announce: Callable[[ReadyNotice], None]) ->
             logger.error("node_misconfigured", problems=problems)  # noqa: TRY400  nothing to trace
             return EXIT_USAGE
         except Exception as error:
-            logger.exception("node_failed_to_start")
-            return _exit_status_of(error)
+            if not _is_refusal_of_files(error):
+                logger.exception("node_failed_to_start")
+                return EXIT_FAILED
+            reason, advice = str(error), "rendezvous wal verify DIR; rendezvous server rejoin"
+            logger.error("node_failed_to_start", reason=reason, next=advice)  # noqa: TRY400
+            return EXIT_DAMAGED  # its own status: starting again does not mend files
         announce(notice)
         in_order = await serve_until_signalled(server, signals)
     return EXIT_OK if in_order else EXIT_FAILED
@@ -263,11 +267,10 @@ def _logger_of(config: NodeConfig) -> FilteringBoundLogger:
     return get_logger(node=config.name, region=config.effective_region)
 
 
-def _exit_status_of(error: Exception) -> int:
-    """Files that cannot be used get a status of their own: starting again does not mend them."""
+def _is_refusal_of_files(error: Exception) -> bool:
     from rendezvous_raft.replication.raft.files import StorageError  # noqa: PLC0415
 
-    return EXIT_DAMAGED if isinstance(error, StorageError) else EXIT_FAILED
+    return isinstance(error, StorageError)
 
 
 def _banner_for(config: NodeConfig) -> Callable[[ReadyNotice], None]:
