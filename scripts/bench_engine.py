@@ -53,23 +53,20 @@ WARM_UP_S = 1.0
 DEADLINE_S = 30.0
 REGIONS = (Region("eu"), Region("us"))
 CLOCK = SystemClock()
+COUNTERS = ("user_s", "system_s", "log_index", "syncs", "sync_s")
 
 
 class Counts(SilentEngineObserver):
     """What a member did."""
 
     def __init__(self) -> None:
-        self.commands = self.entries = self.syncs = 0
+        self.commands = self.syncs = 0
         self.sync_s = 0.0
 
     def synced(self, seconds: float) -> None:
         """See `EngineObserver`."""
         self.syncs += 1
         self.sync_s += seconds
-
-    def entry_appended(self, commands: int) -> None:  # noqa: ARG002 (the port's)
-        """See `EngineObserver`."""
-        self.entries += 1
 
     def applied(self, count: int, seconds: float) -> None:  # noqa: ARG002 (the port's)
         """See `EngineObserver`."""
@@ -144,10 +141,10 @@ def state_of(engine: RaftReplicator, counts: Counts) -> dict[str, Any]:
         "halted": status.halted,
         "revision": engine.state.revision,
         "term": status.term,
+        "log_index": status.commit_index,
         "user_s": usage.ru_utime,
         "system_s": usage.ru_stime,
         "commands": counts.commands,
-        "entries": counts.entries,
         "syncs": counts.syncs,
         "sync_s": counts.sync_s,
     }
@@ -264,12 +261,12 @@ def measure(members: list[Member], at: str, outstanding: int, seconds: float) ->
     result = members[proposer].ask("propose", **order, seconds=seconds, measured=True)
     after = [member.ask("state") for member in members]
     spent = [
-        {key: new[key] - old[key] for key in ("user_s", "system_s", "entries", "syncs", "sync_s")}
+        {key: new[key] - old[key] for key in COUNTERS}
         for old, new in zip(before, after, strict=True)
     ]
     commands, elapsed_s = result["commands"], result["seconds"]
     cpu_s = [one["user_s"] + one["system_s"] for one in spent]
-    entries = sum(one["entries"] for one in spent)
+    entries = spent[leader]["log_index"]
     return {
         "at": at,
         "outstanding": outstanding,
