@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from durable_lives import Life, chance, crashes, payloads
 
+from rendezvous_raft.testing.durable_lives import Life, chance, crashes, payloads
 from rendezvous_raft.testing.memory_files import Crash, MemoryFiles
 
 POWER_LOSSES = 3

@@ -6,10 +6,10 @@ import collections
 import random
 
 import pytest
-from durable_lives import DIRECTORY, Life, chance, payloads
 from hypothesis import settings
 
 from rendezvous_raft.replication.raft.storage import DamagedError
+from rendezvous_raft.testing.durable_lives import DIRECTORY, Life, chance, payloads
 from rendezvous_raft.testing.memory_files import MemoryFiles
 
 CASES = 500
