@@ -12,8 +12,8 @@ from rendezvous_raft.replication.raft.files import FileLayer, ReadOnlyFiles, Sto
 from rendezvous_raft.replication.raft.guard import NO_OP, REGULAR
 from rendezvous_raft.replication.raft.metadata import Identity, MetadataFile
 from rendezvous_raft.replication.raft.opening import has_metadata, is_of_a_node
+from rendezvous_raft.replication.raft.place import Place
 from rendezvous_raft.replication.raft.storage import SEGMENT_BYTES
-from rendezvous_raft.replication.raft.wal import Place
 from rendezvous_raft.replication.raft.wal_format import (
     HEADER_BYTES,
     Kind,

@@ -21,8 +21,9 @@ from rendezvous_raft.replication.raft.files import (
     is_full,
 )
 from rendezvous_raft.replication.raft.metadata import FILE_NAME, Identity, Metadata, MetadataFile
+from rendezvous_raft.replication.raft.place import Place
 from rendezvous_raft.replication.raft.snapshots import SUFFIX, SnapshotFile, SnapshotStore
-from rendezvous_raft.replication.raft.wal import Place, Wal
+from rendezvous_raft.replication.raft.wal import Wal
 from rendezvous_raft.replication.raft.wal_format import segment_numbers
 from rendezvous_raft.replication.raft.wal_recovery import Contents, LogEntry, recover
 

@@ -30,6 +30,7 @@ from rendezvous_raft.replication.raft.inspection import (
 )
 from rendezvous_raft.replication.raft.metadata import FILE_NAME, Identity, Metadata, MetadataFile
 from rendezvous_raft.replication.raft.opening import BASE, LOCK_NAME, entries_after, has_metadata
+from rendezvous_raft.replication.raft.place import Place
 from rendezvous_raft.replication.raft.snapshots import (
     SnapshotDamaged,
     SnapshotFile,
@@ -40,7 +41,6 @@ from rendezvous_raft.replication.raft.snapshots import (
     rows_of,
 )
 from rendezvous_raft.replication.raft.storage import SEGMENT_BYTES
-from rendezvous_raft.replication.raft.wal import Place
 from rendezvous_raft.replication.raft.wal_format import segment_numbers, segment_path
 from rendezvous_raft.replication.raft.wal_recovery import Reading, read_log
 

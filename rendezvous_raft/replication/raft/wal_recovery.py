@@ -8,9 +8,10 @@ later, any part may be on disk. Frames are read in order until one does not veri
 - otherwise they were never acknowledged: a torn tail. It is cut, that is, overwritten with zeros,
   so that no piece of it can be taken for something written later.
 
-A mark is written right after the sync that it tells of, but synced only with the next one. So one
-case looks like a torn tail and is none: a power cut *and* damage to the bytes of the last sync
-before it. It needs both at once.
+A mark is written right after the sync that it tells of, but synced only with the next one; the same
+is told in another file (`durable_end`), which no damage to the log can take as well. So one case
+looks like a torn tail and is none: a power cut *and* damage to the bytes of the last sync before
+it. It needs both at once.
 
 What was read is then made durable before anybody may rely on it: the process before may have ended
 without a sync, or with one that failed, after which the kernel may hold pages that it takes for
@@ -23,8 +24,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rendezvous_raft.replication.raft.durable_end import DurableEnd
 from rendezvous_raft.replication.raft.files import DamagedError, OpenFile, StorageError
-from rendezvous_raft.replication.raft.wal import End, Place, Segment, Wal
+from rendezvous_raft.replication.raft.place import Place
+from rendezvous_raft.replication.raft.wal import End, Segment, Wal
 from rendezvous_raft.replication.raft.wal_format import (
     HEADER_BYTES,
     Frame,
@@ -222,8 +225,11 @@ class _Reader:
     def run(self) -> Reading:
         scanned = self._scan()
         last_number = scanned[-1].segment.number if scanned else 0
+        end = DurableEnd(self._place).read()
+        if end is not None and end.segment > last_number:
+            raise DamagedError(self._path(end.segment), 0, "the file is missing or unreadable")
         if scanned:
-            self._judge_rest(scanned[-1])
+            self._judge_rest(scanned[-1], end)
             first_number = scanned[0].segment.number
             self._contents.void = [self._path(n) for n in self._numbers if n < first_number]
         behind = [number for number in self._numbers if number > last_number]
@@ -283,10 +289,12 @@ class _Reader:
                 raise DamagedError(one.segment.path, one.end, problem)
             one.end, one.chain = frame.end, frame.crc
 
-    def _judge_rest(self, last: Scanned) -> None:
+    def _judge_rest(self, last: Scanned, end: Spot | None) -> None:
         """Whether what follows the last valid frame was ever synced: refuse it, or cut it."""
         here = Spot(last.segment.number, last.end)
         said = list(marks_from(last.content, last.end, last.seed))
+        if end is not None:
+            said.append(end)
         behind = [number for number in self._numbers if number > last.segment.number]
         for number in behind:
             try:
