@@ -15,12 +15,14 @@ find the same. `Judge.failures` holds what did not; each names the arguments tha
 
 from __future__ import annotations
 
+import asyncio
 import collections
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rendezvous_raft.replication.raft.inspection import NoDataDirectory
+from rendezvous_raft.replication.raft.storage import DiskFull
 from rendezvous_raft.replication.raft.verification import verify_directory
 from rendezvous_raft.testing.durable_lives import DIRECTORY, Life, Model, chance, chance_of, settle
 from rendezvous_raft.testing.durable_story import STORY, Chapter, go_on
@@ -82,6 +84,8 @@ class Judge:
     second_kills: int = 0
     cuts: int = 0
     """Recoveries that cut a torn tail."""
+    starved: int = 0
+    """Starts that were refused because the disk was full, and then had room."""
     failures: list[Failure] = field(default_factory=list)
 
     async def judge(self, point: Point) -> None:
@@ -114,7 +118,7 @@ class Judge:
         check_verdict(files)
         life = Life(files.kill(), point.model.fork())
         seconds = capture(life)
-        life.open()
+        self._open(life)
         life.files.before_call.clear()
         self.cuts += life.recovered.cut is not None
         await go_on(life)
@@ -125,7 +129,16 @@ class Judge:
         for world in chosen:
             self.second_kills += 1
             for after in (world.kill(), world.power_loss(rng)):
-                Life(after, point.model.fork()).open()
+                self._open(Life(after, point.model.fork()))
+
+    def _open(self, life: Life) -> None:
+        """Begins the next life; where there is not even room for that, once there is."""
+        try:
+            life.open()
+        except DiskFull:
+            self.starved += 1
+            life.files.room_bytes = None
+            life.open()
 
 
 def capture(life: Life) -> list[MemoryFiles]:
@@ -156,6 +169,7 @@ async def record(
     calls: list[str] = []
     files, model = MemoryFiles(), Model()
     for chapter in story:
+        others = asyncio.all_tasks()
         life = Life(files, model)
         if lagging:
             life.executor = LaggingExecutor(files)
@@ -167,7 +181,9 @@ async def record(
         files = files.kill() if seed is None else files.power_loss(chance(seed))
         model = life.model.fork()
         if isinstance(life.executor, LaggingExecutor):
-            life.executor.shutdown()
+            life.executor.end()
+        for task in asyncio.all_tasks() - others:
+            task.cancel()
         await settle()
     return points, calls
 

@@ -277,8 +277,10 @@ class Life:
     async def save_snapshot(self, index: int) -> SnapshotFile:
         """Takes a snapshot at an entry and drops the log before it."""
         chunks = list(encode_snapshot(rows_at(index)))
+        term = self.model.log.term_at(index)
+        snapshot = await self.log.save_snapshot(index, term, chunks)
         self.model.snapshot_index = index
-        return await self.log.save_snapshot(index, self.model.log.term_at(index), chunks)
+        return snapshot
 
     async def install(self, index: int, term: int) -> SnapshotFile:
         """Receives a snapshot of another member, which takes the place of the log."""
@@ -287,8 +289,12 @@ class Life:
         made = await other.save_snapshot(index, term, list(encode_snapshot(rows_at(index))))
         content = other.read_snapshot_chunk(made, 0, made.size_bytes)
         install = self.log.begin_install(index, term)
-        for offset in range(0, len(content), 100):
-            install.write(offset, content[offset : offset + 100])
+        try:
+            for offset in range(0, len(content), 100):
+                install.write(offset, content[offset : offset + 100])
+        except DiskFull:
+            install.abort()
+            raise
         self.model.step(log=LogView((index, term)))
         self._step_at_position[self.log.position + 1] = len(self.model.logs) - 1
         self.model.snapshot_index = index

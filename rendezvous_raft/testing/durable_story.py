@@ -112,8 +112,9 @@ async def _starve(life: Life) -> None:
     for term in range(life.model.term + 1, life.model.term + 3):
         life.set_term(term, "n2")
         await life.sync()
-    with contextlib.suppress(DiskFull):
-        await life.save_snapshot(life.model.log.last_index - 2)
+    life.files.room_bytes = life.files.used_bytes()
+    await _refused(life.save_snapshot(life.model.log.last_index - 2))
+    await _refused(life.install(life.model.log.last_index + 7, life.model.term))
     life.files.room_bytes = life.files.used_bytes() + 4 * SEGMENT_BYTES + 1024 * 1024
     if not life.log.try_recover():
         raise AssertionError("there is room again")
@@ -127,6 +128,14 @@ async def _starve(life: Life) -> None:
     life.set_term(life.model.term + 1, None)
     await life.sync()
     life.set_term(life.model.term + 1, "n1")
+
+
+async def _refused(attempt: Awaitable[object]) -> None:
+    try:
+        await attempt
+    except DiskFull:
+        return
+    raise AssertionError("there was no room for it")
 
 
 async def _recover(life: Life) -> None:

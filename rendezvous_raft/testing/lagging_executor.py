@@ -21,8 +21,8 @@ from rendezvous_raft.testing.memory_files import Crash, MemoryFiles
 class LaggingExecutor(Executor):
     """Runs what it is given in one thread, one file call per turn of the loop.
 
-    Exactly one of the loop and the thread runs at any time. Call `shutdown` when the life is over:
-    what was not done by then never is, as at the end of a process.
+    Exactly one of the loop and the thread runs at any time. Call `end` when the life is over: what
+    was not done by then never is, as at the end of a process.
     """
 
     def __init__(self, files: MemoryFiles) -> None:
@@ -45,8 +45,8 @@ class LaggingExecutor(Executor):
             asyncio.get_running_loop().call_soon(self._step)
         return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Ends the thread; what it was doing is never finished."""
+    def end(self) -> None:
+        """Ends the thread; what it was doing is never finished. Twice is fine."""
         if not self._over:
             self._over = True
             self._worker_may_run.release()
