@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import msgpack
 
+from rendezvous_raft.core.snapshot import Row
 from rendezvous_raft.membership import MemberConfig, Membership
 from rendezvous_raft.types import NodeName, Region, Standing
 
 FORMAT_VERSION = 1
 MEMBERSHIP = b"\x02"
 """First byte of a log payload that is a membership, as PySyncObj numbers its kinds of entries."""
+
+
+_ROW_KIND = "membership"
+"""Of the first row of a snapshot; the others are the state."""
 
 
 class MembershipError(ValueError):
@@ -45,6 +50,20 @@ def decode_membership(encoded: bytes) -> Membership:
         raise
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise MembershipError(f"not a membership: {error}") from error
+
+
+def membership_row(membership: Membership) -> Row:
+    """The first row of a snapshot."""
+    return [_ROW_KIND, encode_membership(membership)]
+
+
+def membership_of(row: Row | None) -> Membership:
+    """The membership in the first row of a snapshot. Raises `MembershipError`."""
+    match row:
+        case [str(kind), bytes(encoded)] if kind == _ROW_KIND:
+            return decode_membership(encoded)
+        case _:
+            raise MembershipError(f"a snapshot begins with {row!r} instead of the membership")
 
 
 def _member(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,12 @@ class MetadataFile:
         Raises:
             StorageError: it is damaged, of another version, or of another node.
         """
+        metadata = self.read_of_any()
+        check_identity(metadata.identity, identity, self._path)
+        return metadata
+
+    def read_of_any(self) -> Metadata:
+        """The same, whosever it is. Raises `StorageError`."""
         file = self._files.open(self._path)
         try:
             content = file.read_at(0, BLOCK_BYTES_MAX + 1)
@@ -76,10 +83,9 @@ class MetadataFile:
         fields, end = unpack_block(_MAGIC, content, self._path)
         if end != len(content):
             raise DamagedError(self._path, end, "there is more than was written")
-        check_identity(fields, identity, self._path)
         read: Any = fields
         return Metadata(
-            identity=identity,
+            identity=identity_in(fields),
             birth=Birth(read["incarnation"], read["founding"]),
             term=read["term"],
             voted_for=read["voted_for"],
@@ -138,11 +144,15 @@ class MetadataFile:
         self.has_reserve = True
 
 
-def check_identity(fields: dict[str, object], identity: Identity, path: Path) -> None:
+def identity_in(fields: Mapping[str, Any]) -> Identity:
+    """Whose the file is that begins with these fields."""
+    return Identity(fields["cluster"], fields["node"])
+
+
+def check_identity(found: Identity, identity: Identity, path: Path) -> None:
     """Raises `StorageError` if a file belongs to another cluster or node."""
-    found = (fields["cluster"], fields["node"])
-    if found != (identity.cluster_id, identity.node_name):
+    if found != identity:
         raise StorageError(
-            f"{path}: belongs to node {found[1]!r} of cluster {found[0]!r}, "
+            f"{path}: belongs to node {found.node_name!r} of cluster {found.cluster_id!r}, "
             f"this is node {identity.node_name!r} of cluster {identity.cluster_id!r}"
         )

@@ -8,6 +8,7 @@ was void before the crash, or the snapshot would not be there, and a new log beg
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,8 +28,9 @@ from rendezvous_raft.replication.raft.metadata import (
     Metadata,
     MetadataFile,
 )
+from rendezvous_raft.replication.raft.place import Place
 from rendezvous_raft.replication.raft.snapshots import SUFFIX, SnapshotFile, SnapshotStore
-from rendezvous_raft.replication.raft.wal import Place, Wal
+from rendezvous_raft.replication.raft.wal import Wal
 from rendezvous_raft.replication.raft.wal_format import segment_numbers
 from rendezvous_raft.replication.raft.wal_recovery import Contents, LogEntry, recover
 
@@ -99,7 +101,7 @@ def _open_locked(place: Place, lock: Closing, birth: Birth) -> tuple[Opened, Rec
     base_index, base_term = BASE if newest is None else (newest.index, newest.term)
     wal, contents = recover(place, metadata.newest_segment, base_index + 1)
     try:
-        entries = _after_base(place, contents, base_index, base_term)
+        entries = entries_after(place.directory, contents, base_index, base_term)
         void = contents.void
         if entries is None:
             void += wal.restart(base_index + 1)
@@ -133,23 +135,42 @@ def _open_locked(place: Place, lock: Closing, birth: Birth) -> tuple[Opened, Rec
 
 
 def _read_or_begin(metadata_file: MetadataFile, place: Place, birth: Birth) -> Metadata:
-    names = place.files.listdir(place.directory)
-    if FILE_NAME in names:
+    if has_metadata(place.directory, place.files.listdir(place.directory)):
         return metadata_file.read(place.identity)
-    if segment_numbers(names) or any(name.endswith(SUFFIX) for name in names):
-        raise DamagedError(place.directory / FILE_NAME, 0, "the file is missing")
     metadata = Metadata(place.identity, birth=birth)
     metadata_file.write(metadata)
     return metadata
 
 
-def _after_base(
-    place: Place, contents: Contents, base_index: int, base_term: int
+def has_metadata(directory: Path, names: Sequence[str]) -> bool:
+    """Whether the metadata is there. Raises `DamagedError` if files without it are."""
+    if FILE_NAME in names:
+        return True
+    if is_of_a_node(names):
+        raise DamagedError(directory / FILE_NAME, 0, "the file is missing")
+    return False
+
+
+def is_of_a_node(names: Sequence[str]) -> bool:
+    """Whether a directory with these names has been used by a member."""
+    return (
+        FILE_NAME in names
+        or bool(segment_numbers(names))
+        or any(name.endswith(SUFFIX) for name in names)
+    )
+
+
+def entries_after(
+    directory: Path, contents: Contents, base_index: int, base_term: int
 ) -> list[LogEntry] | None:
-    """The entries after the base; None if the log is void. Raises if some are missing."""
+    """The entries of a log after the base; None if the log is void.
+
+    Raises:
+        DamagedError: entries between the two are missing.
+    """
     if contents.first_index > base_index + 1:
         problem = f"entries {base_index + 1} to {contents.first_index - 1} are missing"
-        raise DamagedError(place.directory, 0, problem)
+        raise DamagedError(directory, 0, problem)
     if contents.next_index <= base_index:
         return None
     skipped = base_index + 1 - contents.first_index

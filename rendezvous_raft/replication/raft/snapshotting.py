@@ -10,7 +10,6 @@ from pysyncobj.node import Node
 from rendezvous_raft import errors
 from rendezvous_raft.core import snapshot
 from rendezvous_raft.core.machine import StateMachine
-from rendezvous_raft.core.snapshot import Row
 from rendezvous_raft.membership import Membership
 from rendezvous_raft.node.ports import Clock
 from rendezvous_raft.node.status import SnapshotInfo
@@ -18,11 +17,7 @@ from rendezvous_raft.replication.applying import Replica
 from rendezvous_raft.replication.observer import EngineObserver
 from rendezvous_raft.replication.raft.journal import DurableJournal
 from rendezvous_raft.replication.raft.member import Message
-from rendezvous_raft.replication.raft.memberships import (
-    MembershipError,
-    decode_membership,
-    encode_membership,
-)
+from rendezvous_raft.replication.raft.memberships import membership_of, membership_row
 from rendezvous_raft.replication.raft.rules import Raft
 from rendezvous_raft.replication.raft.snapshots import encode_snapshot
 from rendezvous_raft.replication.raft.storage import (
@@ -38,7 +33,6 @@ ENTRIES_MAX = 20_000
 ENTRIES_KEPT = 2_000
 """Entries before a snapshot that stay in memory, for followers that are only a little behind."""
 CHUNK_BYTES = 256 * 1024
-MEMBERSHIP_ROW = "membership"
 RETRY_S = 10.0
 """Pause after a snapshot that could not be written."""
 
@@ -79,7 +73,7 @@ class Snapshots:
             StorageError, SnapshotError, MembershipError: it is damaged, or of another version.
         """
         rows = self._store.load_snapshot(file)
-        membership = _membership_of(next(rows, None))
+        membership = membership_of(next(rows, None))
         machine = snapshot.load(rows)
         self._newest = file
         self._replica.replace(machine)
@@ -195,22 +189,12 @@ class Snapshots:
         self._raft.answer_snapshot(node, offset=0, installed=file.index)
 
 
-def _membership_of(row: Row | None) -> Membership:
-    """The first row of a snapshot is the membership; the others are the state."""
-    match row:
-        case [kind, bytes(encoded)] if kind == MEMBERSHIP_ROW:
-            return decode_membership(encoded)
-        case _:
-            raise MembershipError(f"a snapshot begins with {row!r} instead of the membership")
-
-
 async def _encode(machine: StateMachine, membership: Membership) -> list[bytes]:
     """The snapshot of the state as it is now, made chunk by chunk between other turns (F18)."""
     capture = snapshot.Capture(machine)
-    first: Row = [MEMBERSHIP_ROW, encode_membership(membership)]
     chunks = []
     try:
-        for chunk in encode_snapshot(chain((first,), capture.rows())):
+        for chunk in encode_snapshot(chain((membership_row(membership),), capture.rows())):
             chunks.append(chunk)
             await asyncio.sleep(0)
     finally:

@@ -307,6 +307,7 @@ class DurableLog:
                 # The last mark too, so that the next start can tell all of it from a torn tail.
                 for file in self._wal.take_unsynced().files:
                     await self._worker.run(file.fdatasync)
+                await self._worker.run(self._wal.sync_end)
         finally:
             self._worker.failed = True
             self._worker.close()
