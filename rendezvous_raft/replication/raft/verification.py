@@ -26,6 +26,7 @@ from rendezvous_raft.replication.raft.inspection import (
     can_be_decoded,
     identity_in_log,
     names_in,
+    newest_synced,
     read_entries,
 )
 from rendezvous_raft.replication.raft.metadata import FILE_NAME, Identity, Metadata, MetadataFile
@@ -129,7 +130,8 @@ class _Verification:
         reading = entries = None
         if identity is not None:
             place = Place(self._files, self._directory, identity, SEGMENT_BYTES)
-            reading = self._log(place, metadata.newest_segment if metadata else 0)
+            newest = newest_synced(place, metadata, segment_numbers(self._names))
+            reading = self._log(place, newest)
             if reading is not None and reading.scanned:
                 entries = self._connect(place, reading, base or BASE)
         return Verdict(
