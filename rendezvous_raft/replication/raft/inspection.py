@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rendezvous_raft.core.commands import Command
 from rendezvous_raft.replication.codec import CodecError, decode_entry
+from rendezvous_raft.replication.raft.durable_end import DurableEnd
 from rendezvous_raft.replication.raft.files import FileLayer, ReadOnlyFiles, StorageError
 from rendezvous_raft.replication.raft.guard import NO_OP, REGULAR
 from rendezvous_raft.replication.raft.memberships import (
@@ -15,7 +16,7 @@ from rendezvous_raft.replication.raft.memberships import (
     MembershipError,
     decode_membership,
 )
-from rendezvous_raft.replication.raft.metadata import Identity, MetadataFile
+from rendezvous_raft.replication.raft.metadata import Identity, Metadata, MetadataFile
 from rendezvous_raft.replication.raft.opening import has_metadata, is_of_a_node
 from rendezvous_raft.replication.raft.place import Place
 from rendezvous_raft.replication.raft.storage import SEGMENT_BYTES
@@ -161,7 +162,7 @@ def inspect_log(
     numbers = segment_numbers(names)
     reading = None
     try:
-        reading = read_log(place, metadata.newest_segment if metadata else 0)
+        reading = read_log(place, newest_synced(place, metadata, numbers))
     except StorageError as error:
         problem = problem or str(error)
     log = reading if reading is not None and reading.scanned else None
@@ -310,6 +311,16 @@ def names_in(directory: Path, files: FileLayer) -> list[str]:
     if not is_of_a_node(names):
         raise NoDataDirectory(f"{directory}: holds no files of a node")
     return names
+
+
+def newest_synced(place: Place, metadata: Metadata | None, numbers: list[int]) -> int:
+    """The newest segment that is known to have been synced, also where the metadata is broken."""
+    if metadata is not None:
+        return metadata.newest_segment
+    end = DurableEnd(place).read()
+    if end is not None and end.segment in numbers:
+        return end.segment
+    return numbers[0] if numbers else 0
 
 
 def identity_in_log(directory: Path, files: FileLayer) -> Identity | None:

@@ -26,6 +26,7 @@ from rendezvous_raft.replication.raft.inspection import (
     can_be_decoded,
     identity_in_log,
     names_in,
+    newest_synced,
     read_entries,
 )
 from rendezvous_raft.replication.raft.memberships import MembershipError, membership_of
@@ -46,7 +47,7 @@ from rendezvous_raft.replication.raft.wal_format import segment_numbers, segment
 from rendezvous_raft.replication.raft.wal_recovery import Reading, read_log
 
 REJOIN = (
-    "move the directory away and let the node rejoin from its peers: `rendezvous server rejoin`; "
+    "let the node begin anew from its peers, `rendezvous server rejoin` (it keeps the old files); "
     "a node without peers needs its backup"
 )
 OTHER_VERSION = "use the version of Rendezvous that wrote it"
@@ -130,7 +131,8 @@ class _Verification:
         reading = entries = None
         if identity is not None:
             place = Place(self._files, self._directory, identity, SEGMENT_BYTES)
-            reading = self._log(place, metadata.newest_segment if metadata else 0)
+            newest = newest_synced(place, metadata, segment_numbers(self._names))
+            reading = self._log(place, newest)
             if reading is not None and reading.scanned:
                 entries = self._connect(place, reading, base or BASE)
         return Verdict(
