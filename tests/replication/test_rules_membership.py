@@ -192,6 +192,19 @@ def agreed_among(bench: RaftBench, *names: str) -> Membership:
     return membership
 
 
+def test_one_that_was_removed_can_be_added_again_with_its_files(bench: RaftBench) -> None:
+    leader = bench["a"].raft
+    leader.propose_membership(leader.membership.without("c"))
+    bench.live(1)
+    bench.propose("a", b"x")
+    bench.settle()
+    assert bench["c"].applied == []
+    add(bench, "c")
+    bench.live(3)
+    assert agreed(bench).voters() == ("a", "b", "c")
+    assert bench["c"].applied == [b"x"]
+
+
 # Rejoining
 
 

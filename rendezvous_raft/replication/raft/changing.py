@@ -160,12 +160,15 @@ class Changing(Following):
         return None
 
     def _named_directories(self) -> Membership | None:
-        """Names the directories of those who were there from the beginning, once they are known."""
+        """Names the directories that remember all their promises, once they are known.
+
+        Those are the founders' own, also of one that was removed and is back. Others ask.
+        """
         births = {**self._greeted, self.name: self.birth}
         known = {
             member.name: births[member.name].incarnation
             for member in self.membership.members
-            if member.standing is Standing.VOTER
+            if member.standing is not Standing.NON_VOTER
             and member.name in births
             and births[member.name].founding
         }
