@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 
 import pytest
-from durable_lives import DIRECTORY, SEGMENT_BYTES, Life, chance, rows_at
 
 from rendezvous_raft.replication.raft.metadata import RESERVE_BYTES
 from rendezvous_raft.replication.raft.snapshots import encode_snapshot
 from rendezvous_raft.replication.raft.storage import DiskFull
+from rendezvous_raft.testing.durable_lives import DIRECTORY, SEGMENT_BYTES, Life, chance, rows_at
 from rendezvous_raft.testing.memory_files import MemoryFiles
 
 
@@ -26,11 +27,8 @@ async def full_disk() -> Life:
     await life.rest()
     life.files.room_bytes = life.files.used_bytes()
     while life.log.read_only is None:
-        try:
+        with contextlib.suppress(DiskFull):
             life.append(b"x" * 3000)
-        except DiskFull:
-            life.model.logs.pop()
-            life.model.terms.pop()
     return life
 
 

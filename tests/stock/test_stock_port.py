@@ -19,7 +19,9 @@ import pysyncobj.pickle as stock_pickle
 import pytest
 from pysyncobj import SyncObj, SyncObjConf
 
-from rendezvous_raft.replication.raft.frames import FRAME_VERSION, encode_frame
+from rendezvous_raft.replication.raft.frames import encode_frame
+from rendezvous_raft.replication.raft.greetings import Caller, greeting_of
+from rendezvous_raft.replication.raft.metadata import Birth
 from rendezvous_raft.replication.raft.transport import TcpLinks
 
 TICKS_MAX = 2_000
@@ -119,8 +121,12 @@ async def links() -> AsyncIterator[TcpLinks]:
         cluster_id="c",
         listen="127.0.0.1:0",
         peers={"b": "127.0.0.1:1"},
+        address="127.0.0.1:1",
+        birth=Birth(7),
         positions=Synced(),
         on_connected=lambda _node: None,
+        on_greeted=lambda _node, _birth: None,
+        on_lost=lambda _node: None,
         rng=random.Random(1),
     )
     links.setOnMessageReceivedCallback(lambda _node, _message: pytest.fail("it was listened to"))
@@ -150,15 +156,14 @@ async def test_f14_ours_runs_nothing(links: TcpLinks, tmp_path: Path) -> None:
     """Ours: the bytes that stock obeys, and the same in our own frames, end the connection."""
     marker = tmp_path / "made-by-a-stranger"
     pickled = making(marker)
-    greeting = {"type": "hello", "version": FRAME_VERSION, "cluster": "c", "from": "b", "to": "a"}
+    greeting = greeting_of(Caller("b", "127.0.0.1:1", Birth(7)), cluster_id="c", receiver="a")
     attempts = [
         stock_frame(pickled),
         pickled,
         len(pickled).to_bytes(4, "big") + pickled,
         encode_frame({"type": pickled.decode()}),
-        encode_frame({**greeting, "from": pickled.decode()}),
+        encode_frame({**greeting, "address": pickled.decode()}),
         encode_frame({**greeting, "cluster": "another"}),
-        encode_frame({**greeting, "from": "readonly"}),
         encode_frame({"type": "status"}),
     ]
     for attempt in attempts:

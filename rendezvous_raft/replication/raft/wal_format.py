@@ -39,7 +39,7 @@ from rendezvous_raft.replication.raft.blocks import (
     pack_block,
     unpack_block,
 )
-from rendezvous_raft.replication.raft.metadata import Identity, check_identity
+from rendezvous_raft.replication.raft.metadata import Identity, check_identity, identity_in
 
 BLOCK_BYTES = 4096
 """What disks lose at once, and kernels write at once."""
@@ -135,10 +135,15 @@ def pack_header(header: Header, identity: Identity) -> tuple[bytes, int]:
 def unpack_header(content: bytes, identity: Identity, path: Path) -> tuple[Header, int]:
     """The opposite of `pack_header`. Raises `StorageError`."""
     fields, end = unpack_block(_MAGIC, content[:BLOCK_BYTES_MAX], path)
-    check_identity(fields, identity, path)
+    check_identity(identity_in(fields), identity, path)
     read: Any = fields
     header = Header(read["number"], read["first_index"], read["size"], read["after"], read["chain"])
     return header, crc32c(content[:end])
+
+
+def identity_of_segment(content: bytes, path: Path) -> Identity:
+    """Whose segment this is, from its first block. Raises `StorageError`."""
+    return identity_in(unpack_block(_MAGIC, content[:BLOCK_BYTES_MAX], path)[0])
 
 
 def pack_frame(
