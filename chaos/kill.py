@@ -166,7 +166,7 @@ class _Attack:
         self._kills += 1
 
     async def _kill_one(self, number: int) -> None:
-        leader = await self._nodes.leader()
+        leader, term = await self._nodes.leader()
         victim = choose_victim(self._nodes.names, leader, number, self._chance)
         down_s = self._chance.uniform(0, DOWN_S_MAX)
         survivors = [name for name in self._nodes.names if name != victim]
@@ -179,12 +179,14 @@ class _Attack:
             took_s = await prober.first_acknowledgement(killed_s, FAILOVER_PATIENCE_S)
         if took_s is None:
             raise NotHealed(f"two of three take no write {FAILOVER_PATIENCE_S:g} s after a kill")
-        if victim == leader:
+        # A new term is the proof that it was the leader who died.
+        led = victim == leader and (await self._nodes.leader())[1] > term
+        if led:
             self._result.leader_kills += 1
             self._result.failovers_s.append(took_s)
         else:
             self._result.follower_kills += 1
-        kind = "leader" if victim == leader else "follower"
+        kind = "leader" if led else "follower"
         self._progress(f"{victim} ({kind}) killed, a write after {1000 * took_s:.0f} ms")
         await asyncio.sleep(max(0.0, killed_s + down_s - time.monotonic()))
         await self._nodes.start([victim])

@@ -68,8 +68,8 @@ class Nodes:
 
     # What they say
 
-    async def leader(self) -> str:
-        """The node that leads by its own account, in the highest term. Blocks until there is one.
+    async def leader(self) -> tuple[str, int]:
+        """Who leads by its own account, and its term, the highest. Blocks until there is one.
 
         Raises:
             NotHealed: there is none for too long.
@@ -78,7 +78,8 @@ class Nodes:
         while time.monotonic() < deadline_s:
             found = [(s.term, s.name) for s in await self._statuses() if s.role is Role.LEADER]
             if found:
-                return max(found)[1]
+                term, name = max(found)
+                return name, term
             await asyncio.sleep(POLL_S)
         raise NotHealed(f"nobody leads for {READY_TIMEOUT_S:g} s")
 

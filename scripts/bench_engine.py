@@ -41,12 +41,21 @@ from rendezvous_raft.core.commands import NewBranch, RegisterBranches
 from rendezvous_raft.core.results import BranchesRegistered
 from rendezvous_raft.limits import NodeLimits
 from rendezvous_raft.membership import MemberConfig, RaftTimers
-from rendezvous_raft.node.system import RandomIds, SystemClock
+from rendezvous_raft.node.system import SystemClock
 from rendezvous_raft.replication.codec import encode_command
 from rendezvous_raft.replication.observer import SilentEngineObserver
 from rendezvous_raft.replication.raft.engine import RaftReplicator
 from rendezvous_raft.server.build import GC_THRESHOLDS
-from rendezvous_raft.types import BranchId, BranchKind, NodeName, Region, RequestId, Service, Tag
+from rendezvous_raft.types import (
+    BranchId,
+    BranchKind,
+    CommandId,
+    NodeName,
+    Region,
+    RequestId,
+    Service,
+    Tag,
+)
 
 MEMBERS = 3
 WARM_UP_S = 1.0
@@ -78,6 +87,7 @@ class Commands:
 
     def __init__(self) -> None:
         self._prefix = f"{CLOCK.wall_ms():012x}{secrets.token_hex(6)}"
+        self._secret = secrets.token_bytes(8)
         self._numbers = itertools.count()
 
     def next(self) -> RegisterBranches:
@@ -91,7 +101,7 @@ class Commands:
             kind=BranchKind.REGIONAL,
             regions=REGIONS,
         )
-        command_id = RandomIds().command_id()
+        command_id = CommandId(self._secret + number.to_bytes(4, "big"))
         return RegisterBranches(command_id, RequestId(f"req-{unique}"), (branch,), CLOCK.wall_ms())
 
 
