@@ -157,8 +157,8 @@ class EngineMetrics:
         """A read was confirmed."""
         self._read_index.observe(seconds)
 
-    def entry_appended(self, commands: int) -> None:
-        """An entry of this node entered the log."""
+    def entry_made(self, commands: int) -> None:
+        """This node made an entry."""
         self._entry_commands.observe(commands)
 
     def snapshot_done(self, seconds: float, size_bytes: int) -> None:

@@ -31,8 +31,8 @@ class EngineObserver(Protocol):
         """A linearizable read was confirmed after `seconds`."""
         ...
 
-    def entry_appended(self, commands: int) -> None:
-        """This node, as leader, appended an entry of `commands` commands."""
+    def entry_made(self, commands: int) -> None:
+        """This node made an entry of `commands` commands, for its own log or for the leader's."""
         ...
 
     def snapshot_done(self, seconds: float, size_bytes: int) -> None:
@@ -58,7 +58,7 @@ class SilentEngineObserver:
     def read_barrier_done(self, seconds: float) -> None:
         """Ignored."""
 
-    def entry_appended(self, commands: int) -> None:
+    def entry_made(self, commands: int) -> None:
         """Ignored."""
 
     def snapshot_done(self, seconds: float, size_bytes: int) -> None:

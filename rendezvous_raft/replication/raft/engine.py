@@ -352,15 +352,20 @@ class RaftReplicator:
             return False
         commands = [proposal.encoded for proposal in batch.proposals]
         entry = encode_entry(self._origin, batch.sequence, commands)
+        if not self._send_or_append(batch.sequence, entry):
+            return False
+        self._observer.entry_made(len(commands))
+        return True
+
+    def _send_or_append(self, sequence: int, entry: bytes) -> bool:
         if not self._raft.is_leader:
-            return self._raft.forward(self._origin, batch.sequence, entry)
+            return self._raft.forward(self._origin, sequence, entry)
         if self._raft.handing_over:
             return False
         try:
             self._raft.propose(entry)
         except DiskFull:
             return False
-        self._observer.entry_appended(len(commands))
         self.wake()
         return True
 
