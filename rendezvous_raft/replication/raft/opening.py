@@ -35,6 +35,8 @@ from rendezvous_raft.replication.raft.wal_format import segment_numbers
 from rendezvous_raft.replication.raft.wal_recovery import Contents, LogEntry, recover
 
 LOCK_NAME = "lock"
+PROBE_NAME = "probe"
+"""Made to see whether there is room, and removed at once; unless the process ends in between."""
 BASE = (1, 0)
 """Index and term before the first entry of a new member, as PySyncObj counts."""
 
@@ -93,6 +95,7 @@ def open_directory(
 def _open_locked(place: Place, lock: Closing, birth: Birth) -> tuple[Opened, Recovered]:
     # Names that are seen may not be durable yet; nothing must be built on them before they are.
     place.files.fsync_dir(place.directory)
+    place.files.unlink(place.directory / PROBE_NAME)  # it may hold the room that a start needs
     metadata_file = MetadataFile(place.files, place.directory)
     metadata = _read_or_begin(metadata_file, place, birth)
     snapshots = SnapshotStore(place.files, place.directory, place.identity.cluster_id)

@@ -30,7 +30,7 @@ from rendezvous_raft.replication.raft.files import (
     is_full,
 )
 from rendezvous_raft.replication.raft.metadata import UNNAMED, Birth, Identity, Metadata
-from rendezvous_raft.replication.raft.opening import Opened, Recovered, open_directory
+from rendezvous_raft.replication.raft.opening import PROBE_NAME, Opened, Recovered, open_directory
 from rendezvous_raft.replication.raft.snapshots import (
     INSTALLING_NAME,
     SnapshotDamaged,
@@ -62,7 +62,6 @@ __all__ = [
 SEGMENT_BYTES = 64 * 1024 * 1024
 SLICE_BYTES = 1024 * 1024
 """Of a snapshot that the worker writes before it looks after the log again."""
-PROBE_NAME = "probe"
 
 
 @dataclass(frozen=True, slots=True)

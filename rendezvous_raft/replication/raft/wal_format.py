@@ -17,7 +17,8 @@ behind which it was written.
 
 A mark begins at a block's start, so that no lost block takes both a mark and what it vouches for;
 zeros lead up to it. Marks tell damage from a torn tail: bytes that do not verify were never
-acknowledged, and may be cut, unless a mark behind them says that they were on disk.
+acknowledged, and may be cut, unless a mark behind them says that they were on disk. The newest one
+is repeated in a file of its own (`durable_end`), for damage that takes the end with all its marks.
 
 A segment names the end of the one before it (`after`, and the CRC there); `after` 0 begins a new
 log, when a snapshot was installed: all segments before it are void.
