@@ -158,6 +158,21 @@ class MemoryFiles:
         """What all files together take."""
         return sum(len(content.cached) for content in self._disk.names.values())
 
+    def unsynced(self, path: Path) -> list[tuple[int, bytes]]:
+        """Offset and bytes of what was written to a file since it was synced."""
+        return list(self._disk.names[path].pending)
+
+    def has_lost(self, path: Path) -> bool:
+        """Whether the cache shows what is not on stable storage and no sync will bring there.
+
+        That is how a failed sync leaves a file; or its name is not on stable storage.
+        """
+        content = self._disk.names[path]
+        image = bytearray(content.stable)
+        for offset, written in content.pending:
+            _put(image, offset, written)
+        return image != content.cached or self._disk.stable_names.get(path) is not content
+
     def flip_bit(self, path: Path, bit: int) -> None:
         """Damages one bit, on the disk and in the cache."""
         for content in self._images(path):

@@ -38,7 +38,7 @@ from rendezvous_raft.replication.raft.member import Message
 from rendezvous_raft.replication.raft.parked import ParkedReports
 from rendezvous_raft.replication.raft.reads import ReadBarriers
 from rendezvous_raft.replication.raft.rules import Raft
-from rendezvous_raft.replication.raft.snapshotting import Snapshots
+from rendezvous_raft.replication.raft.snapshotting import SnapshotPolicy, Snapshots
 from rendezvous_raft.replication.raft.status import cluster_status, why_nothing_is_sent
 from rendezvous_raft.replication.raft.storage import (
     SEGMENT_BYTES,
@@ -75,6 +75,7 @@ class RaftReplicator:
         rng: chance, for time-outs and for the name of this life; unpredictable by default.
         executor: where the log's syncs run; a thread of its own by default.
         make_links: makes the links to the peers; `TcpLinks` by default.
+        snapshot_policy: when snapshots are taken.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class RaftReplicator:
         rng: random.Random | None = None,
         executor: Executor | None = None,
         make_links: MakeLinks = TcpLinks,
+        snapshot_policy: SnapshotPolicy = SnapshotPolicy(),
     ) -> None:
         self._members = {member.name: member for member in members}
         self._self = self._members[self_name]
@@ -108,6 +110,7 @@ class RaftReplicator:
         self._origin = self._rng.randbytes(8)
         self._executor = executor
         self._make_links = make_links
+        self._snapshot_policy = snapshot_policy
         self._replica = Replica(origin=self._origin, clock=clock)
         self._commits = GroupCommit(self._submit, limits=limits, clock=clock)
         self._commits.explain_waiting(self._why_nothing_is_sent)
@@ -161,7 +164,9 @@ class RaftReplicator:
             segment_bytes=self._segment_bytes,
             executor=self._executor,
         )
-        self._snapshots = Snapshots(self._store, self._replica, self._clock, self._observer)
+        self._snapshots = Snapshots(
+            self._store, self._replica, self._clock, self._observer, self._snapshot_policy
+        )
         try:
             if recovered.snapshot is not None:
                 self._snapshots.restore(recovered.snapshot)

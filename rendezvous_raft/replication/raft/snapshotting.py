@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from pysyncobj.node import Node
 
@@ -25,21 +26,35 @@ from rendezvous_raft.replication.raft.storage import (
     SnapshotInstall,
 )
 
-ENTRIES_MAX = 20_000
-"""Applied entries in the log after which a snapshot is due."""
-ENTRIES_KEPT = 2_000
-"""Entries before a snapshot that stay in memory, for followers that are only a little behind."""
-CHUNK_BYTES = 256 * 1024
 RETRY_S = 10.0
 """Pause after a snapshot that could not be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPolicy:
+    """When snapshots are taken, and in what pieces they travel."""
+
+    entries_max: int = 20_000
+    """Applied entries in the log after which a snapshot is due."""
+    entries_kept: int = 2_000
+    """Entries before a snapshot that stay in memory, for followers that are only a little behind."""
+    chunk_bytes: int = 256 * 1024
+
+
 
 
 class Snapshots:
     """The snapshots of one member."""
 
     def __init__(
-        self, store: DurableLog, replica: Replica, clock: Clock, observer: EngineObserver
+        self,
+        store: DurableLog,
+        replica: Replica,
+        clock: Clock,
+        observer: EngineObserver,
+        policy: SnapshotPolicy,
     ) -> None:
+        self._policy = policy
         self._store = store
         self._replica = replica
         self._clock = clock
@@ -74,7 +89,7 @@ class Snapshots:
         applied = self._raft.last_applied
         covered = self._newest.index if self._newest is not None else 1
         busy = self._taking is not None and not self._taking.done()
-        if applied - covered >= ENTRIES_MAX and not busy and self._retry_at_s <= self._now_s():
+        if applied - covered >= self._policy.entries_max and not busy and self._retry_at_s <= self._now_s():
             self._taking = asyncio.get_running_loop().create_task(self._take_or_retry_later())
 
     async def _take_or_retry_later(self) -> None:
@@ -105,8 +120,9 @@ class Snapshots:
             file = await self._store.save_snapshot(index, term, chunks)
             if self._newest is None or file.index > self._newest.index:
                 self._newest = file
-            if index - ENTRIES_KEPT > self._journal.base_index:
-                self._journal.drop_before(index - ENTRIES_KEPT)
+            first_kept = index - self._policy.entries_kept
+            if first_kept > self._journal.base_index:
+                self._journal.drop_before(first_kept)
             seconds = self._clock.monotonic_s() - started_s
             self._observer.snapshot_done(seconds, file.size_bytes)
             return SnapshotInfo(revision, index, file.size_bytes)
@@ -117,7 +133,7 @@ class Snapshots:
         if file is None:
             return None
         try:
-            data = self._store.read_snapshot_chunk(file, offset, CHUNK_BYTES)
+            data = self._store.read_snapshot_chunk(file, offset, self._policy.chunk_bytes)
         except SnapshotGone:
             return None  # a newer one has just taken its place; the follower is sent that
         return {

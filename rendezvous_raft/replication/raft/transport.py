@@ -49,9 +49,11 @@ class TcpLinks(EngineLinks):
         positions: Positions,
         on_connected: Callable[[Node], None],
         rng: random.Random,
+        window_bytes: int = WINDOW_BYTES,
     ) -> None:
         super().__init__()
         self.name = name
+        self._window_bytes = window_bytes
         self.cluster_id = cluster_id
         self._listen = listen
         self._rng = rng
@@ -95,7 +97,7 @@ class TcpLinks(EngineLinks):
 
     def has_room(self, node: Node) -> bool:
         """See `Links.has_room`."""
-        return self._links[str(node.id)].waiting_bytes() < WINDOW_BYTES
+        return self._links[str(node.id)].waiting_bytes() < self._window_bytes
 
     def soon(self, callback: Callable[[], None]) -> None:
         """See `Links.soon`."""
