@@ -74,6 +74,8 @@ class Leading(Elections):
                 if not self._send_next(peer):
                     break
                 sent = True
+                if progress.mode is not Mode.STREAM:
+                    break  # a snapshot begins: its chunks go one at a time
             return sent
         patience_s = PROBE_PATIENCE_HEARTBEATS * self.timers.heartbeat_s
         if progress.probe_sent_s >= 0 and self.clock() - progress.probe_sent_s < patience_s:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+import traceback
 from asyncio import _set_running_loop
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -180,7 +181,9 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """An exception that nobody caught is a fault of the process."""
         if self.alive:
-            self._faults(f"{context.get('message')}: {context.get('exception')!r}")
+            error = context.get("exception")
+            shown = "" if error is None else "".join(traceback.format_exception(error))
+            self._faults(f"{context.get('message')}: {shown}")
 
     # Life
 
@@ -204,7 +207,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
                 if count > READY_MAX:
                     raise Spinning(f"more than {READY_MAX} callbacks in one instant")
         except Exception as error:  # noqa: BLE001 (as asyncio does: told, and the loop goes on)
-            self._faults(f"{type(error).__name__}: {error}")
+            self._faults("".join(traceback.format_exception(error)))
         finally:
             _set_running_loop(None)
         self._afterwards()
@@ -220,10 +223,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         if rng.random() < 0.5:
             late.sort(key=lambda appointment: appointment.when() == 0.0)
         for appointment in late:
-            if not appointment.cancelled():
-                self._agenda.at(
-                    self._agenda.now_s, appointment.callback, *appointment.args, owner=self
-                )
+            self._agenda.add(self._agenda.now_s, appointment)
 
     def kill(self) -> None:
         """Nothing of this process ever happens again."""
