@@ -66,6 +66,8 @@ class Snapshots:
         self._retry_at_s = 0.0
         self._one_at_a_time = asyncio.Lock()
         self._install: SnapshotInstall | None = None
+        self._source: tuple[str, int, int] = ("", 0, 0)
+        """Who sends it, in which term, and its size."""
         self._install_task: asyncio.Task[None] | None = None
 
     def attach(self, journal: DurableJournal, raft: Raft) -> None:
@@ -152,14 +154,20 @@ class Snapshots:
             return
         if self._install_task is not None and not self._install_task.done():
             return
-        if offset == 0:
-            if self._install is not None:
-                self._install.abort()
-            self._install = self._store.begin_install(index, message["snapshot_term"])
-        install = self._install
-        if install is None or install.index != index or install.received != offset:
-            # A chunk of another snapshot, or out of order: from the beginning.
+        if self._journal.term_at(index) == message["snapshot_term"]:
+            # Paper, figure 13, rule 6: our log holds the snapshot's last entry, so all up to it is
+            # committed, and what follows may be as well. Replacing the log would lose that.
+            self._raft.commit_index = index
+            self._raft.answer_snapshot(node, offset=0, installed=index)
+            return
+        install = self._install_from((str(node.id), message["term"], message["size"]), message)
+        if install is None:
             self._raft.answer_snapshot(node, offset=0, installed=0)
+            return
+        if install.received != offset:
+            # Sent again, or out of order: what is here stays, or repeated chunks would chase each
+            # other back to the beginning for ever.
+            self._raft.answer_snapshot(node, offset=install.received, installed=0)
             return
         try:
             install.write(offset, message["data"])
@@ -176,6 +184,25 @@ class Snapshots:
             self._raft.installing = True
             task = asyncio.get_running_loop().create_task(self._finish(node, install))
             self._install_task = task
+
+    def _install_from(
+        self, source: tuple[str, int, int], message: Message
+    ) -> SnapshotInstall | None:
+        """The install that a chunk belongs to; None: it must begin anew, or cannot yet."""
+        index = message["index"]
+        install = self._install
+        if install is not None and (install.index, self._source) == (index, source):
+            return install
+        if message["offset"]:
+            return None
+        if install is not None:
+            install.abort()
+        try:
+            self._install = self._store.begin_install(index, message["snapshot_term"])
+        except DiskFull:
+            self._install = None
+        self._source = source
+        return self._install
 
     async def _finish(self, node: Node, install: SnapshotInstall) -> None:
         try:

@@ -82,6 +82,7 @@ class Disk:
         identity: of the node whose machine it is.
         directory: of the node's files.
         wrote: is told of every entry that is written to the log.
+        lost: is told of every durable entry, index and term, that is void from now on.
     """
 
     def __init__(
@@ -92,9 +93,10 @@ class Disk:
         directory: Path,
         speed: DiskSpeed,
         wrote: Callable[[WrittenEntry], None],
+        lost: Callable[[int, int], None],
     ) -> None:
         self.memory = MemoryFiles()
-        self.log = StableLog()
+        self.log = StableLog(lost)
         self.term = 0
         """The term that is durable, and the vote in it."""
         self.voted_for: str | None = None
@@ -364,7 +366,7 @@ class _LifeFile:
         except StorageError:
             return  # not a segment: metadata, a snapshot, zeros
         if not header.after:
-            self._life.disk.log.restarted()
+            self._life.disk.log.restarted(self._segment, header.first_index)
 
     def size(self) -> int:
         self._check_alive()

@@ -132,7 +132,13 @@ class Host:
         identity = Identity(CLUSTER, name)
         speed = around.profile.disk
         self.disk = Disk(
-            around.agenda, disk_rng, identity, self._directory, speed, wrote=self._wrote
+            around.agenda,
+            disk_rng,
+            identity,
+            self._directory,
+            speed,
+            wrote=self._wrote,
+            lost=self._lost,
         )
         self.record = NodeRecord(name, self.disk.log)
         self.peers: Sequence[NodeRecord] = ()
@@ -349,6 +355,9 @@ class Host:
 
     def _wrote(self, entry: WrittenEntry) -> None:
         self._around.judge.wrote(self.record, entry)
+
+    def _lost(self, index: int, term: int) -> None:
+        self._around.judge.voided(self.record, index, term)
 
     def _left(self, receiver: str, message: dict[str, Any]) -> None:
         self.record.durable_term = self.disk.term

@@ -180,6 +180,15 @@ class Judge:
             meaningful=first is not entry.payload,
         )
 
+    def voided(self, node: NodeRecord, index: int, term: int) -> None:
+        """A durable entry of a log is void from now on."""
+        known = self.log.get(index)
+        self.check(
+            "what is durable survives",
+            known is None or known.term != term,
+            f"{node.name} drops the committed entry {index}",
+        )
+
     def booted(
         self,
         node: NodeRecord,

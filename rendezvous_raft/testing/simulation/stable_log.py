@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _HEAD = struct.Struct("<IBQQ")
-_ENTRY, _CUT = 1, 2
+_NEW_LOG, _ENTRY, _CUT = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,14 @@ class _Frame:
 
 
 class StableLog:
-    """The log that the next life would find at least."""
+    """The log that the next life would find at least.
 
-    def __init__(self) -> None:
+    Args:
+        lost: is told of every durable entry, index and term, that is durable no more.
+    """
+
+    def __init__(self, lost: Callable[[int, int], None] = lambda _index, _term: None) -> None:
+        self._lost = lost
         self.base = 1
         """Index up to which a durable snapshot holds the state."""
         self.terms: list[int] = []
@@ -85,9 +91,10 @@ class StableLog:
             return None
         return WrittenEntry(index, term, content[_HEAD.size : _HEAD.size + length])
 
-    def restarted(self) -> None:
-        """A new log begins: what of the old one was not durable never will be."""
-        self._frames.clear()
+    def restarted(self, file: SegmentFile, first_index: int) -> None:
+        """A segment was begun that goes on from none: once it is durable, all before is void."""
+        self._written += 1
+        self._frames.append(_Frame(self._written, file, _NEW_LOG, first_index, 0))
 
     def synced(self, file: SegmentFile) -> None:
         """A file was synced."""
@@ -105,6 +112,7 @@ class StableLog:
         if self.holds(index, term):
             del self.terms[: index - self.base]
         else:
+            self._drop_from(index + 1)
             self.terms = []
         self.base = index
 
@@ -113,7 +121,13 @@ class StableLog:
         while frames and frames[0].file.named and frames[0].number <= frames[0].file.synced_to:
             frame = frames.popleft()
             offset = frame.index - self.base - 1
-            if frame.kind == _CUT:
-                del self.terms[max(0, offset) :]
+            if frame.kind in (_NEW_LOG, _CUT):
+                self._drop_from(frame.index)
             elif offset == len(self.terms):
                 self.terms.append(frame.term)
+
+    def _drop_from(self, index: int) -> None:
+        first = max(0, index - self.base - 1)
+        for position, term in enumerate(self.terms[first:], start=self.base + 1 + first):
+            self._lost(position, term)
+        del self.terms[first:]
