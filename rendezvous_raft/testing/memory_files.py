@@ -90,14 +90,13 @@ class _Disk:
         self.changes.append(change)
 
     def sync_names(self, directory: Path) -> None:
+        others = []
         for change in self.changes:
             if any(path.parent == directory for path in change.names):
                 change.apply(self.stable_names)
-        self.changes = [
-            change
-            for change in self.changes
-            if all(path.parent != directory for path in change.names)
-        ]
+            else:
+                others.append(change)
+        self.changes = others
         for path in self.directories:
             self.directories[path] |= path.parent == directory
 
@@ -255,9 +254,11 @@ class MemoryFiles:
         with self._mutex:
             self._locked.pop(path, None)
 
-    @contextmanager
-    def call(self, name: str, path: Path) -> Iterator[None]:
-        """One call of the layer: counted, alone, and with the fate that a test wants for it."""
+    def call(self, name: str, path: Path) -> threading.RLock:
+        """One call of the layer: counted, alone, and with the fate that a test wants for it.
+
+        To be used as `with files.call(...)`: what is inside excludes other calls.
+        """
         call = f"{name} {path.name}"
         with self._mutex:
             if self.crash_at is not None and len(self.calls) >= self.crash_at:
@@ -266,7 +267,7 @@ class MemoryFiles:
             error = self.failing(call)
             if error is not None:
                 raise OSError(error, os.strerror(error), call)
-            yield
+        return self._mutex
 
     def check_room(self, growth: int) -> None:
         """Raises ENOSPC if the files cannot grow by that much."""

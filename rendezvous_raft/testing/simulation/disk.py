@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rendezvous_raft.replication.raft.files import Closing, OpenFile, StorageError
+from rendezvous_raft.replication.raft.files import Closing, OpenFile
 from rendezvous_raft.replication.raft.metadata import FILE_NAME, Identity, MetadataFile
 from rendezvous_raft.replication.raft.opening import LOCK_NAME
 from rendezvous_raft.replication.raft.snapshots import SUFFIX
@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 _SNAPSHOT = re.compile(rf"(\d{{20}})-(\d{{20}}){re.escape(SUFFIX)}")
 _SEGMENT_SUFFIX = ".log"
+_SEGMENT_MAGIC = b"RVZWAL"
 _KIND_OFFSET = 4
 
 
@@ -355,16 +356,14 @@ class _LifeFile:
             self._life.saw(error)
             raise
         if not offset:
-            self._header_written(content)
+            if content.startswith(_SEGMENT_MAGIC):
+                self._header_written(content)
         elif self._segment.in_log and offset >= HEADER_BYTES:
             self._life.disk.entry_written(self._segment, content)
 
     def _header_written(self, content: bytes) -> None:
         """A header that goes on from no segment before it begins a new log."""
-        try:
-            header, _ = unpack_header(content, self._life.disk.identity, self._path)
-        except StorageError:
-            return  # not a segment: metadata, a snapshot, zeros
+        header, _ = unpack_header(content, self._life.disk.identity, self._path)
         if not header.after:
             self._life.disk.log.restarted(self._segment, header.first_index)
 

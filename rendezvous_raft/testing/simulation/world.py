@@ -260,6 +260,9 @@ class World:
     def report(self) -> Report:
         """What came of it."""
         counts = self.network.counts
+        bitten = dict(self.faults.bitten)
+        if failed := sum(host.disk.failed_calls for host in self.hosts):
+            bitten["sync_fails"] = failed
         return Report(
             seed=self.seed,
             nodes=self.profile.nodes,
@@ -270,7 +273,7 @@ class World:
             tallies=self.judge.tallies,
             outcomes=self.clients.outcomes,
             faults_begun=self.faults.begun,
-            faults_bitten=self.faults.bitten,
+            faults_bitten=bitten,
             entries=self.judge.last_committed,
             counts={
                 "messages": counts.messages,
