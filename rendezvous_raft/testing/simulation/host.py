@@ -367,7 +367,10 @@ class Host:
     def _see_commits(self) -> None:
         raft = self.raft
         if raft is not None and raft.commit_index > self.record.committed:
-            self._around.judge.committed(self.record, raft.commit_index, raft.log, self.peers)
+            leads = raft.term if raft.is_leader else None
+            self._around.judge.committed(
+                self.record, raft.commit_index, raft.log, self.peers, leads
+            )
 
     def _afterwards(self) -> None:
         """After everything that the process did in one appointment."""

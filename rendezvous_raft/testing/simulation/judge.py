@@ -12,7 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rendezvous_raft.core import snapshot
-from rendezvous_raft.core.commands import Command
+from rendezvous_raft.core.commands import (
+    CloseBranches,
+    Command,
+    RegisterBranches,
+    RegisterRequest,
+)
 from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.core.results import Applied
 from rendezvous_raft.replication.codec import decode_entry
@@ -92,6 +97,7 @@ class Judge:
     _leaders: dict[int, str] = field(default_factory=dict)
     _votes: dict[tuple[str, int], str] = field(default_factory=dict)
     _digests: dict[int, str] = field(default_factory=dict)
+    _results: dict[bytes, Applied] = field(default_factory=dict)
     _commands: dict[bytes, None] = field(default_factory=dict)
     """That were committed."""
 
@@ -245,9 +251,21 @@ class Judge:
     # Commits
 
     def committed(
-        self, node: NodeRecord, upto: int, log: DurableJournal, nodes: Sequence[NodeRecord]
+        self,
+        node: NodeRecord,
+        upto: int,
+        log: DurableJournal,
+        nodes: Sequence[NodeRecord],
+        leads: int | None,
     ) -> None:
-        """A node takes entries up to an index for committed."""
+        """A node takes entries up to an index for committed; `leads` is its term if it leads."""
+        if leads is not None and upto > self.last_committed:
+            self.check(
+                "leaders commit by entries of their own term",
+                log.term_at(upto) == leads,
+                f"{node.name} leads in {leads} and commits {upto} of term {log.term_at(upto)}",
+                meaningful=log.term_at(node.committed) != leads,
+            )
         for index in range(node.committed + 1, upto + 1):
             payload, _, term = log[index - log.base_index]
             known = self.log.get(index)
@@ -319,6 +337,7 @@ class Judge:
             entry.answers = answers
             for command, answer in zip(entry.commands, answers, strict=True):
                 self.revisions[answer.revision] = (command.command_id, answer)
+                self._one_effect(command, answer)
         else:
             self.check(
                 "equal index, equal answers",
@@ -327,6 +346,17 @@ class Judge:
             )
         if index % DIGEST_INTERVAL == 0:
             self.state(node, index, machine)
+
+    def _one_effect(self, command: Command, answer: Applied) -> None:
+        """A command that is in the log twice has one effect, and one answer."""
+        first = self._results.setdefault(command.command_id, answer)
+        if isinstance(command, RegisterRequest | RegisterBranches | CloseBranches):
+            self.check(
+                "one effect per command",
+                first.result == answer.result and (first is answer or not answer.events),
+                f"{command} is answered {answer}, and was {first}",
+                meaningful=first is not answer,
+            )
 
     def _is_empty(self, index: int) -> bool:
         """Whether an entry holds no commands: the first of a leader's term."""

@@ -120,7 +120,7 @@ class Clients:
             return
         chosen = self._rng.random()
         host = home if self._rng.random() < 0.8 else self._rng.choice(self._hosts)
-        if chosen < 0.75:
+        if chosen < 0.6:
             self._try(Tried(self._draw_command()), home, host)
         else:
             self._read(home, host, session=chosen > 0.9)

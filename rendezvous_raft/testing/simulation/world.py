@@ -167,7 +167,7 @@ class World:
         judge = self.judge
         if judge.violations:
             return
-        self.advance(self.profile.quiet_s / 2)
+        self.advance(self.profile.quiet_s * 3 / 4)
         self.clients.end()
         end_s = self.agenda.now_s + CONVERGE_S
         taken: dict[str, None] = {}
@@ -178,6 +178,7 @@ class World:
             self.advance(self.profile.quiet_s / 8)
             if len(taken) == len(self.hosts) and self._is_converged():
                 break
+        self.advance(self.profile.duration_s - self.agenda.now_s)
         if judge.violations:
             return
         judge.check(
