@@ -25,9 +25,10 @@ from rendezvous_raft.replication.raft.leading import Leading
 from rendezvous_raft.replication.raft.metadata import MetadataFile
 from rendezvous_raft.replication.raft.outbox import Outbox
 from rendezvous_raft.replication.raft.rules import Raft
-from rendezvous_raft.replication.raft.snapshotting import Snapshots
+from rendezvous_raft.replication.raft.snapshotting import SnapshotPolicy, Snapshots
 from rendezvous_raft.replication.raft.storage import DurableLog
 from rendezvous_raft.replication.raft.wal import Wal
+from rendezvous_raft.testing.simulation.profile import Profile
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -111,9 +112,7 @@ def vote_is_not_stored(patch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
     original = MetadataFile.write
-    patch.setattr(
-        MetadataFile, "write", lambda self, m: original(self, replace(m, voted_for=None))
-    )
+    patch.setattr(MetadataFile, "write", lambda self, m: original(self, replace(m, voted_for=None)))
 
 
 def vote_leaves_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
@@ -283,3 +282,19 @@ PLANTS: dict[str, tuple[Plant, int]] = {
     )
 }
 """By name, with the number of seeds within which it must be found."""
+
+HOSTILE = Profile(
+    nodes=3,
+    duration_s=12.0,
+    quiet_s=2.0,
+    delay_s=0.001,
+    jitter_s=0.02,
+    snapshots=SnapshotPolicy(entries_max=6, entries_kept=0, chunk_bytes=700),
+    faults=("power_loss", "stop_leader", "isolate_leader", "break_all", "slow_link", "transfer"),
+    fault_interval_s=0.3,
+    replays=1.0,
+    clients=6,
+    think_s=0.05,
+    deadline_s=0.5,
+)
+"""A world in which leaders change all the time, and much is on its way when they do."""

@@ -38,7 +38,7 @@ from rendezvous_raft.replication.raft.member import Message
 from rendezvous_raft.replication.raft.parked import ParkedReports
 from rendezvous_raft.replication.raft.reads import ReadBarriers
 from rendezvous_raft.replication.raft.rules import Raft
-from rendezvous_raft.replication.raft.snapshotting import SnapshotPolicy, Snapshots
+from rendezvous_raft.replication.raft.snapshotting import DEFAULT_POLICY, SnapshotPolicy, Snapshots
 from rendezvous_raft.replication.raft.status import cluster_status, why_nothing_is_sent
 from rendezvous_raft.replication.raft.storage import (
     SEGMENT_BYTES,
@@ -94,7 +94,7 @@ class RaftReplicator:
         rng: random.Random | None = None,
         executor: Executor | None = None,
         make_links: MakeLinks = TcpLinks,
-        snapshot_policy: SnapshotPolicy = SnapshotPolicy(),
+        snapshot_policy: SnapshotPolicy = DEFAULT_POLICY,
     ) -> None:
         self._members = {member.name: member for member in members}
         self._self = self._members[self_name]

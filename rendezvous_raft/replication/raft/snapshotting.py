@@ -37,10 +37,11 @@ class SnapshotPolicy:
     entries_max: int = 20_000
     """Applied entries in the log after which a snapshot is due."""
     entries_kept: int = 2_000
-    """Entries before a snapshot that stay in memory, for followers that are only a little behind."""
+    """Entries before a snapshot that stay in memory, for followers that are a little behind."""
     chunk_bytes: int = 256 * 1024
 
 
+DEFAULT_POLICY = SnapshotPolicy()
 
 
 class Snapshots:
@@ -91,7 +92,11 @@ class Snapshots:
         applied = self._raft.last_applied
         covered = self._newest.index if self._newest is not None else 1
         busy = self._taking is not None and not self._taking.done()
-        if applied - covered >= self._policy.entries_max and not busy and self._retry_at_s <= self._now_s():
+        if (
+            applied - covered >= self._policy.entries_max
+            and not busy
+            and self._retry_at_s <= self._now_s()
+        ):
             self._taking = asyncio.get_running_loop().create_task(self._take_or_retry_later())
 
     async def _take_or_retry_later(self) -> None:

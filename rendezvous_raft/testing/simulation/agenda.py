@@ -76,9 +76,7 @@ class Agenda:
         self.add(when_s, appointment)
         return appointment
 
-    def after(
-        self, delay_s: float, callback: Callable[..., object], *args: object
-    ) -> Appointment:
+    def after(self, delay_s: float, callback: Callable[..., object], *args: object) -> Appointment:
         """Calls after a while, on behalf of the world."""
         return self.at(self.now_s + delay_s, callback, *args)
 

@@ -233,7 +233,7 @@ class Disk:
         if entry is not None:
             self._wrote(entry)
 
-    def names_synced(self, metadata_too: bool, snapshots: list[tuple[int, int]]) -> None:
+    def names_synced(self, *, metadata_too: bool, snapshots: list[tuple[int, int]]) -> None:
         """Names in the directory are durable."""
         for index, term in snapshots:
             self.log.snapshot_published(index, term)
@@ -311,7 +311,7 @@ class LifeFiles:
         self._unnamed.clear()
         snapshots, self._new_snapshots = self._new_snapshots, []
         renamed, self._metadata_renamed = self._metadata_renamed, False
-        self.disk.names_synced(renamed, snapshots)
+        self.disk.names_synced(metadata_too=renamed, snapshots=snapshots)
 
     def lock(self, path: Path) -> Closing:
         """See `FileLayer`."""
@@ -336,9 +336,7 @@ class _LifeFile:
 
     __slots__ = ("_file", "_life", "_path", "_segment")
 
-    def __init__(
-        self, life: LifeFiles, path: Path, file: OpenFile, segment: SegmentFile
-    ) -> None:
+    def __init__(self, life: LifeFiles, path: Path, file: OpenFile, segment: SegmentFile) -> None:
         self._life = life
         self._path = path
         self._file = file

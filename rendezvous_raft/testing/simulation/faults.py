@@ -6,8 +6,10 @@ New kinds are methods named `_do_KIND`, and their names stand in `profile.FAULTS
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rendezvous_raft import errors
 from rendezvous_raft.testing.simulation.agenda import Agenda
@@ -62,18 +64,17 @@ class Faults:
             host.disk.free()
             host.disk.stalled_until_s = 0.0
             host.resume()
-            if host.halted is not None:
+            if host.life is not None and host.life.halted is not None:
                 host.kill(power=False)
             host.start()
 
     def look(self) -> None:
         """Starts processes again that have halted; called often."""
         for host in self._hosts:
-            if host.halted is not None and host.loop is not None and not host.loop.stopped:
+            life = host.life
+            if life is not None and life.halted is not None and not life.loop.stopped:
                 host.halts += 1
-                self._trace.note(
-                    self._agenda.now_s, host.name, "halted", str(host.halted).encode()
-                )
+                self._trace.note(self._agenda.now_s, host.name, "halted", life.halted.encode())
                 self._end(host, power=self._rng.random() < 0.3)
 
     def do(self, kind: str) -> None:
@@ -118,7 +119,7 @@ class Faults:
     # Processes and machines
 
     def _end(self, host: Host, *, power: bool) -> bool:
-        if host.loop is None:
+        if host.life is None:
             return False
         host.kill(power=power)
         self._agenda.after(self._some_time_s(), host.start)
@@ -131,17 +132,17 @@ class Faults:
         return self._end(self._leader(), power=False)
 
     def _do_kill_all(self) -> bool:
-        return all([self._end(host, power=False) for host in self._hosts])
+        return sum(self._end(host, power=False) for host in self._hosts) == len(self._hosts)
 
     def _do_power_loss(self) -> bool:
         return self._end(self._any(), power=True)
 
     def _do_power_loss_majority(self) -> bool:
         hosts = self._some(len(self._hosts) // 2 + 1)
-        return any([self._end(host, power=True) for host in hosts])
+        return sum(self._end(host, power=True) for host in hosts) > 0
 
     def _do_power_loss_all(self) -> bool:
-        return any([self._end(host, power=True) for host in self._hosts])
+        return sum(self._end(host, power=True) for host in self._hosts) > 0
 
     def _stop(self, host: Host) -> bool:
         if not host.is_up:
@@ -246,7 +247,7 @@ class Faults:
     def _do_break_all(self) -> bool:
         host = self._any()
         others = [other for other in self._hosts if other is not host]
-        return any([self._network.break_between(host.name, o.name) for o in others])
+        return sum(self._network.break_between(host.name, o.name) for o in others) > 0
 
     # Disks and clocks
 
@@ -256,7 +257,7 @@ class Faults:
 
     def _do_sync_fails(self) -> bool:
         host = self._any()
-        if host.loop is not None:
+        if host.life is not None:
             host.disk.fail_next_sync()
         return False  # counted by the disk when it happens
 
@@ -281,28 +282,25 @@ class Faults:
 
     def _do_snapshot(self) -> bool:
         host = self._any()
-        if not host.is_up or host.engine is None:
-            return False
-        host.run(host.engine.take_snapshot, self._taken)
+        if host.is_up:
+            engine = host.living.engine
+            host.run(engine.take_snapshot, lambda task: self._ended("snapshot", task))
         return False
-
-    def _taken(self, task: object) -> None:
-        self._ended("snapshot", task)
 
     def _do_transfer(self) -> bool:
         host = self._leader()
-        if not host.is_up or host.engine is None or host.loop is None:
-            return False
-        engine, deadline_s = host.engine, host.loop.time() + 2 * self._patience_s
-        host.run(
-            lambda: engine.transfer_leadership(None, deadline_s=deadline_s),
-            lambda task: self._ended("transfer", task),
-        )
+        if host.is_up:
+            engine, loop = host.living.engine, host.living.loop
+            deadline_s = loop.time() + 2 * self._patience_s
+            host.run(
+                lambda: engine.transfer_leadership(None, deadline_s=deadline_s),
+                lambda task: self._ended("transfer", task),
+            )
         return False
 
-    def _ended(self, kind: str, task: object) -> None:
+    def _ended(self, kind: str, task: asyncio.Task[Any]) -> None:
         """Bit if it succeeded; that it cannot be done is allowed, whatever else is not."""
-        error = task.exception()  # type: ignore[attr-defined]
+        error = task.exception()
         if error is None:
             self._bit(kind)
         elif not isinstance(error, errors.RendezvousError | OSError):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from rendezvous_raft.core.results import Applied
 from rendezvous_raft.limits import NodeLimits
@@ -107,6 +107,27 @@ class Around:
     """Chance for a purpose, from the world's seed."""
 
 
+@dataclass(slots=True)
+class Life:
+    """One life of a process."""
+
+    loop: ProcessLoop
+    engine: RaftReplicator
+    node: Node | None
+    """The use-cases over the engine, if the world has them."""
+    is_open: bool = False
+
+    @property
+    def raft(self) -> Any:
+        """The Raft member; there once the engine is open."""
+        return self.engine._raft  # noqa: SLF001 (this is where one looks inside)
+
+    @property
+    def halted(self) -> str | None:
+        """Why the engine has halted, if it has."""
+        return self.engine._halted  # noqa: SLF001
+
+
 class Host:
     """One machine. See the module's docstring."""
 
@@ -117,12 +138,7 @@ class Host:
         self.refusals = 0
         """Starts that failed because the disk was full."""
         self.wall_jump_ms = 0
-        self.loop: ProcessLoop | None = None
-        self.engine: RaftReplicator | None = None
-        self.node: Node | None = None
-        """The use-cases over the engine, if the world has them."""
-        self.is_open = False
-        self.raft: Any = None
+        self.life: Life | None = None
         self._around = around
         self._rng = around.rng(f"host {name}")
         self._links: _Links | None = None
@@ -147,25 +163,33 @@ class Host:
     @property
     def is_up(self) -> bool:
         """Whether its process lives, takes part, and is not stopped."""
-        return self.is_open and self.loop is not None and not self.loop.stopped
+        return self.life is not None and self.life.is_open and not self.life.loop.stopped
 
     @property
     def is_leader(self) -> bool:
         """Whether it believes to lead."""
-        return self.is_open and bool(self.raft.is_leader)
+        return self.life is not None and self.life.is_open and bool(self.life.raft.is_leader)
+
+    @property
+    def living(self) -> Life:
+        """Its life, which takes part. Raises `RuntimeError` if there is none."""
+        if self.life is None or not self.life.is_open:
+            raise RuntimeError(f"{self.name} is down")
+        return self.life
 
     # Lives
 
     def start(self) -> None:
         """A new process begins."""
-        if self.loop is not None:
+        if self.life is not None:
             return
         around = self._around
         self.lives += 1
         around.trace.note(around.agenda.now_s, self.name, "starts")
         around.judge.begins(self.record)
         drift = around.profile.clock_drift
-        self.loop = ProcessLoop(
+        # Asyncio's class declares much that no engine uses; at run time none of it is abstract.
+        loop = ProcessLoop(  # type: ignore[abstract]
             around.agenda,
             self,
             clock_begin_s=1000.0 + self._rng.random() * 1000,
@@ -173,10 +197,11 @@ class Host:
             faults=self._fault,
             afterwards=self._afterwards,
         )
-        self.engine = self._make_engine(self.loop)
-        self.run(self._open, self._opened)
+        self.life = life = self._make_life(loop)
+        opening: RaftReplicator | Node = life.node or life.engine
+        self.run(opening.open, partial(self._opened, life))
 
-    def _make_engine(self, loop: ProcessLoop) -> RaftReplicator:
+    def _make_life(self, loop: ProcessLoop) -> Life:
         around, profile = self._around, self._around.profile
         clock = _Clock(loop, lambda: self.wall_jump_ms)
         engine = RaftReplicator(
@@ -195,9 +220,9 @@ class Host:
             make_links=partial(self._make_links, window_bytes=profile.window_bytes),
             snapshot_policy=profile.snapshots,
         )
-        self.node = None
+        node = None
         if profile.use_cases:
-            self.node = Node(
+            node = Node(
                 name=NodeName(self.name),
                 region=Region("eu"),
                 replicator=engine,
@@ -207,7 +232,7 @@ class Host:
                 observer=SilentObserver(),
             )
         self._intercept(engine)
-        return engine
+        return Life(loop, engine, node)
 
     def _make_links(self, **parts: Any) -> EngineLinks:
         links = _Links(**parts)
@@ -239,91 +264,84 @@ class Host:
 
         replica.apply_entry = apply_and_tell  # type: ignore[method-assign]
 
-    async def _open(self) -> None:
-        engine = self.engine
-        assert engine is not None
-        opening: RaftReplicator | Node = self.node or engine
-        await opening.open()
-
-    def _opened(self, task: asyncio.Task[None]) -> None:
+    def _opened(self, life: Life, task: asyncio.Task[None]) -> None:
         error = task.exception()
         around = self._around
-        if error is None:
-            assert self.engine is not None
-            self.raft = self.engine._raft  # noqa: SLF001
-            self.is_open = True
-            log = self.raft.log
-            snapshots = self.engine._snapshots  # noqa: SLF001
-            self._tell_of_restores(snapshots)
-            terms = [term for _, _, term in log[1:]]
-            around.judge.booted(
-                self.record,
-                term=log.getCurrentTerm(),
-                voted_for=log.getVotedForNodeId(),
-                base=log.base_index,
-                terms=terms,
-                volatile=self.disk.volatile_files(),
-            )
-            self.disk.recovered(
-                log.getCurrentTerm(), log.getVotedForNodeId(), log.base_index, terms
-            )
-            self.record.committed = self.record.applied = log.base_index
-            if log.base_index > 1:
-                around.judge.restored(self.record, log.base_index, self.engine.state)
-        elif isinstance(error, DiskFull):
+        if isinstance(error, DiskFull):
             self.refusals += 1
             self.kill(power=False)
             around.agenda.after(BOOT_RETRY_S, self.start)
-        else:
+            return
+        if error is not None:
             around.judge.broke("a node starts on its own files", f"{self.name}: {error!r}")
+            return
+        life.is_open = True
+        log = life.raft.log
+        self._tell_of_restores(life.engine)
+        term, voted_for, base = log.getCurrentTerm(), log.getVotedForNodeId(), log.base_index
+        terms = [term for _, _, term in log[1:]]
+        around.judge.booted(
+            self.record,
+            term=term,
+            voted_for=voted_for,
+            base=base,
+            terms=terms,
+            volatile=self.disk.volatile_files(),
+        )
+        self.disk.recovered(term, voted_for, base, terms)
+        if base > 1:
+            around.judge.restored(self.record, base, life.engine.state)
 
-    def _tell_of_restores(self, snapshots: Any) -> None:
+    def _tell_of_restores(self, engine: RaftReplicator) -> None:
+        snapshots = engine._snapshots  # noqa: SLF001
         restore, judge, record = snapshots.restore, self._around.judge, self.record
 
         def restore_and_tell(file: SnapshotFile) -> None:
             restore(file)
-            assert self.engine is not None
-            judge.restored(record, file.index, self.engine.state)
+            judge.restored(record, file.index, engine.state)
 
-        snapshots.restore = restore_and_tell
+        snapshots.restore = restore_and_tell  # type: ignore[method-assign]
 
     def kill(self, *, power: bool) -> None:
         """The process ends at once; with `power`, the machine loses what is not synced."""
-        if self.loop is None:
+        if self.life is None:
             return
         around = self._around
         around.trace.note(around.agenda.now_s, self.name, "power loss" if power else "killed")
-        self.is_open = False
-        self.loop.kill()
-        self._graves.append(self.loop)
-        self.loop = self.engine = self.node = None
+        self.life.loop.kill()
+        self._graves.append(self.life.loop)
+        self.life = None
         around.network.host_ends(self.name, power=power)
         self.disk.kill(power=power)
 
     def bury(self) -> None:
         """Frees what the processes held; at the end of the world."""
-        if self.loop is not None:
-            self._graves.append(self.loop)
+        if self.life is not None:
+            self._graves.append(self.life.loop)
         for grave in self._graves:
             grave.bury()
         self._graves.clear()
 
     def stop(self) -> None:
         """SIGSTOP: nothing happens in the process."""
-        if self.loop is not None:
-            self.loop.stopped = True
+        if self.life is not None:
+            self.life.loop.stopped = True
 
     def resume(self) -> None:
         """SIGCONT."""
-        if self.loop is not None and self.loop.stopped:
-            self.loop.resume(self._rng)
+        if self.life is not None and self.life.loop.stopped:
+            self.life.loop.resume(self._rng)
 
     def run(
         self, call: Callable[[], Coroutine[Any, Any, T]], done: Callable[[asyncio.Task[T]], None]
     ) -> None:
-        """Runs a coroutine in the process; it may never end, for the process may."""
-        loop = self.loop
-        assert loop is not None
+        """Runs a coroutine in the process; it may never end, for the process may.
+
+        Does nothing if there is no process.
+        """
+        if self.life is None:
+            return
+        loop = self.life.loop
 
         def begin() -> None:
             loop.create_task(call()).add_done_callback(done)
@@ -338,15 +356,13 @@ class Host:
 
     async def listen(self, factory: Callable[[], asyncio.Protocol], port: int) -> object:
         """See `loop.Surroundings`."""
-        assert self.loop is not None
-        return self._around.network.listen(self.name, self.loop, factory)
+        return self._around.network.listen(self.name, _running(), factory)
 
     async def connect(
         self, factory: Callable[[], asyncio.Protocol], host: str, port: int
     ) -> tuple[asyncio.Transport, asyncio.Protocol]:
         """See `loop.Surroundings`."""
-        assert self.loop is not None
-        return await self._around.network.connect(self.name, self.loop, factory, host)
+        return await self._around.network.connect(self.name, _running(), factory, host)
 
     # What the judge is shown
 
@@ -365,28 +381,33 @@ class Host:
         self._around.judge.left(self.record, receiver, message)
 
     def _see_commits(self) -> None:
-        raft = self.raft
-        if raft is not None and raft.commit_index > self.record.committed:
-            leads = raft.term if raft.is_leader else None
+        life = self.life
+        if life is None or not life.is_open:
+            return
+        raft = life.raft
+        if raft.commit_index > self.record.committed:
             self._around.judge.committed(
-                self.record, raft.commit_index, raft.log, self.peers, leads
+                self.record,
+                raft.commit_index,
+                raft.log,
+                self.peers,
+                term=raft.term,
+                leads=raft.is_leader,
             )
 
     def _afterwards(self) -> None:
         """After everything that the process did in one appointment."""
-        if not self.is_open:
+        life = self.life
+        if life is None or not life.is_open:
             return
-        raft, record = self.raft, self.record
         self._see_commits()
+        raft, record = life.raft, self.record
         if raft.is_leader and record.led_term != raft.term:
-            self._around.trace.note(
-                self._around.agenda.now_s, self.name, "leads", b"term %d" % raft.term
-            )
-            self._around.judge.leads(record, raft.term, raft.log)
+            around = self._around
+            around.trace.note(around.agenda.now_s, self.name, "leads", b"term %d" % raft.term)
+            around.judge.leads(record, raft.term, raft.log)
             record.led_term = raft.term
 
-    @property
-    def halted(self) -> str | None:
-        """Why the engine has halted, if it has."""
-        return None if self.engine is None else self.engine._halted  # noqa: SLF001
 
+def _running() -> ProcessLoop:
+    return cast("ProcessLoop", asyncio.get_running_loop())

@@ -70,6 +70,8 @@ class NodeRecord:
 @dataclass(slots=True)
 class _Committed:
     term: int
+    in_term: int
+    """Of whoever committed it first."""
     payload: bytes
     commands: tuple[Command, ...]
     answers: list[Applied] | None = None
@@ -105,7 +107,7 @@ class Judge:
         """Something that must not happen has happened."""
         self.violations.append(Violation(self.now_s, invariant, what))
 
-    def check(self, invariant: str, holds: bool, what: str, *, meaningful: bool = True) -> None:  # noqa: FBT001
+    def check(self, invariant: str, holds: object, what: str, *, meaningful: bool = True) -> None:
         """Counts, and remembers a violation."""
         tally = self.tallies.get(invariant)
         if tally is None:
@@ -246,7 +248,7 @@ class Judge:
                     "what is durable survives", f"{node.name} has lost the committed entry {index}"
                 )
                 return
-        self.check("what is durable survives", True, "", meaningful=durable > 1)  # noqa: FBT003
+        self.check("what is durable survives", holds=True, what="", meaningful=durable > 1)
 
     # Commits
 
@@ -256,49 +258,43 @@ class Judge:
         upto: int,
         log: DurableJournal,
         nodes: Sequence[NodeRecord],
-        leads: int | None,
+        *,
+        term: int,
+        leads: bool,
     ) -> None:
-        """A node takes entries up to an index for committed; `leads` is its term if it leads."""
-        if leads is not None and upto > self.last_committed:
+        """A node that is in a term, and may lead it, takes entries up to an index for committed."""
+        if leads and upto > self.last_committed:
             self.check(
                 "leaders commit by entries of their own term",
-                log.term_at(upto) == leads,
-                f"{node.name} leads in {leads} and commits {upto} of term {log.term_at(upto)}",
-                meaningful=log.term_at(node.committed) != leads,
+                log.term_at(upto) == term,
+                f"{node.name} leads in {term} and commits {upto} of term {log.term_at(upto)}",
+                meaningful=log.term_at(node.committed) != term,
             )
         for index in range(node.committed + 1, upto + 1):
-            payload, _, term = log[index - log.base_index]
+            payload, _, of_term = log[index - log.base_index]
             known = self.log.get(index)
             if known is None:
-                self._first_commit(node, index, term, payload, nodes)
+                self.log[index] = _Committed(of_term, term, payload, _commands_in(payload))
+                self._first_commit(node, index, self.log[index], nodes)
             else:
                 self.check(
                     "committed entries never change",
-                    known.term == term and known.payload == payload,
-                    f"{node.name} commits entry {index} of term {term}, was of {known.term}",
+                    known.term == of_term and known.payload == payload,
+                    f"{node.name} commits entry {index} of term {of_term}, was of {known.term}",
                 )
         node.committed = max(node.committed, upto)
 
     def _first_commit(
-        self,
-        node: NodeRecord,
-        index: int,
-        term: int,
-        payload: bytes,
-        nodes: Sequence[NodeRecord],
+        self, node: NodeRecord, index: int, entry: _Committed, nodes: Sequence[NodeRecord]
     ) -> None:
-        durable = [other.name for other in nodes if other.stable.holds(index, term)]
+        durable = [other.name for other in nodes if other.stable.holds(index, entry.term)]
         self.check(
             "a majority has it on disk before it is committed",
             len(durable) >= self.quorum,
-            f"{node.name} commits entry {index} of term {term}; only on disk of {durable}",
+            f"{node.name} commits entry {index} of term {entry.term}; only on disk of {durable}",
         )
-        commands: tuple[Command, ...] = ()
-        if payload[:1] == REGULAR:
-            commands = decode_entry(payload[1:]).commands
-        self.log[index] = _Committed(term, payload, commands)
         self.last_committed = max(self.last_committed, index)
-        for command in commands:
+        for command in entry.commands:
             self._commands[command.command_id] = None
             self.check(
                 "what definitely failed has no effect",
@@ -308,8 +304,10 @@ class Judge:
             )
 
     def leads(self, node: NodeRecord, term: int, log: DurableJournal) -> None:
-        """A node has become leader."""
+        """A node has become leader, perhaps after others of later terms."""
         index = self.last_committed
+        while index in self.log and self.log[index].in_term >= term:
+            index -= 1
         known = self.log.get(index)
         self.check(
             "leader completeness",
@@ -415,3 +413,7 @@ class Judge:
             meaningful=before < floor,
         )
         self.floor = max(self.floor, found)
+
+
+def _commands_in(payload: bytes) -> tuple[Command, ...]:
+    return decode_entry(payload[1:]).commands if payload[:1] == REGULAR else ()

@@ -12,7 +12,6 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 from rendezvous_raft.testing.simulation.agenda import Agenda
 from rendezvous_raft.testing.simulation.loop import ProcessLoop
@@ -236,9 +235,7 @@ class Listener:
 class End(asyncio.Transport):
     """One end of a connection, as its process sees it: a transport of asyncio."""
 
-    def __init__(
-        self, connection: Connection, host: str, peer: str, loop: ProcessLoop
-    ) -> None:
+    def __init__(self, connection: Connection, host: str, peer: str, loop: ProcessLoop) -> None:
         super().__init__()
         self.host = host
         self.peer = peer
@@ -408,7 +405,11 @@ class Connection:
                 if other is not None:
                     delay_s = network.rng.random() * 3.0
                     network.agenda.at(
-                        network.agenda.now_s + delay_s, _replay, network, end, content,
+                        network.agenda.now_s + delay_s,
+                        _replay,
+                        network,
+                        end,
+                        content,
                         owner=other.loop,
                     )
 
@@ -467,4 +468,4 @@ def _replay(network: Network, end: End, content: bytes) -> None:
     if sender.loop is end.loop and end.loop.alive:
         network.counts.replayed += 1
         network.told(end.host, end.peer, content)
-        cast("asyncio.Protocol", receiver.protocol).data_received(content)
+        receiver.protocol.data_received(content)

@@ -55,10 +55,10 @@ class Profile:
     delay_s: float = 0.001
     jitter_s: float = 0.001
     grid_s: float = 0.0
-    disk: DiskSpeed = DiskSpeed()
+    disk: DiskSpeed = field(default_factory=DiskSpeed)
     clock_drift: float = 0.0
     """Largest difference of a clock's rate from 1."""
-    snapshots: SnapshotPolicy = SnapshotPolicy()
+    snapshots: SnapshotPolicy = field(default_factory=SnapshotPolicy)
     segment_bytes: int = 16384
     window_bytes: int = 1024 * 1024
     faults: tuple[str, ...] = ()

@@ -59,9 +59,7 @@ class Outcomes:
     @property
     def operations(self) -> int:
         """All of them."""
-        return (
-            self.acknowledged + self.refused + self.unsure + self.reads + self.reads_failed
-        )
+        return self.acknowledged + self.refused + self.unsure + self.reads + self.reads_failed
 
 
 @dataclass(slots=True)
@@ -160,11 +158,12 @@ class Clients:
         )
 
     def _try(self, tried: Tried, home: Host, host: Host) -> None:
-        engine, loop = host.engine, host.loop
+        life = host.life
         tried.tries += 1
-        if engine is None or loop is None or not host.is_open:
+        if life is None or not life.is_open:
             self._failed(tried, home, host, unsure=False)
             return
+        engine, loop = life.engine, life.loop
         patience_s = self._profile.deadline_s * (0.5 + self._rng.random())
 
         async def propose() -> Applied:
@@ -236,10 +235,11 @@ class Clients:
     # Reads
 
     def _read(self, home: Host, host: Host, *, session: bool) -> None:
-        engine, loop = host.engine, host.loop
-        if engine is None or loop is None or not host.is_open:
+        life = host.life
+        if life is None or not life.is_open:
             self._pause(home)
             return
+        engine, loop = life.engine, life.loop
         judge = self._judge
         patience_s = self._profile.deadline_s * (0.5 + self._rng.random())
         floor = judge.floor

@@ -6,6 +6,7 @@ has to work (liveness); the end, where all of it is compared.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import random
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 
 from rendezvous_raft.core.commands import Barrier
 from rendezvous_raft.core.machine import StateMachine
+from rendezvous_raft.core.results import Applied
 from rendezvous_raft.membership import MemberConfig
 from rendezvous_raft.testing.simulation.agenda import Agenda
 from rendezvous_raft.testing.simulation.faults import Faults
@@ -86,9 +88,7 @@ class World:
             self.profile.grid_s,
             self._arrives,
         )
-        members = tuple(
-            MemberConfig(NodeName(name), Region("eu"), f"{name}:1") for name in names
-        )
+        members = tuple(MemberConfig(NodeName(name), Region("eu"), f"{name}:1") for name in names)
         around = Around(
             self.agenda, self.network, self.judge, self.trace, self.profile, members, self.rng
         )
@@ -97,9 +97,7 @@ class World:
             host.peers = [other.record for other in self.hosts]
         parts = (self.hosts, self.profile)
         self.clients = Clients(self.agenda, *parts, self.judge, self.rng("clients"), self.trace)
-        self.faults = Faults(
-            self.agenda, self.network, *parts, self.rng("faults"), self.trace
-        )
+        self.faults = Faults(self.agenda, self.network, *parts, self.rng("faults"), self.trace)
 
     def rng(self, purpose: str) -> random.Random:
         """Chance for a purpose; the same for every process that runs this seed."""
@@ -186,18 +184,15 @@ class World:
             len(taken) == len(self.hosts),
             f"only {', '.join(taken) or 'nobody'} did within {CONVERGE_S} s: {self.state_line()}",
         )
-        judge.check(
-            "after healing every node converges", self._is_converged(), self.state_line()
-        )
+        judge.check("after healing every node converges", self._is_converged(), self.state_line())
         self._compare()
 
     def _write(self, host: Host, number: int, taken: dict[str, None]) -> None:
-        engine, loop = host.engine, host.loop
-        assert engine is not None and loop is not None
+        engine, loop = host.living.engine, host.living.loop
         command = Barrier(CommandId(b"end %d" % number))
 
-        def done(task: object) -> None:
-            if task.exception() is None:  # type: ignore[attr-defined]
+        def done(task: asyncio.Task[Applied]) -> None:
+            if task.exception() is None:
                 taken[host.name] = None
 
         deadline_s = loop.time() + self.profile.quiet_s / 8
@@ -205,7 +200,7 @@ class World:
 
     def _is_converged(self) -> bool:
         return all(
-            host.is_up and host.raft.last_applied >= self.judge.last_committed
+            host.is_up and host.living.raft.last_applied >= self.judge.last_committed
             for host in self.hosts
         )
 
@@ -217,14 +212,13 @@ class World:
             for command in judge.log[index].commands:
                 machine.apply(command)
         for host in self.hosts:
-            assert host.engine is not None
-            judge.state(host.record, host.raft.last_applied, host.engine.state)
+            life = host.living
+            judge.state(host.record, life.raft.last_applied, life.engine.state)
             self._has_what_was_acknowledged(host)
         judge.state(NodeRecord("the log", StableLog()), judge.last_committed, machine)
 
     def _has_what_was_acknowledged(self, host: Host) -> None:
-        assert host.engine is not None
-        state, facts = host.engine.state.state, self.clients.facts
+        state, facts = host.living.engine.state.state, self.clients.facts
         missing = [c.request_id for c in facts.created if c.request_id not in state.requests]
         branches = state.branches
         lost = [
@@ -242,16 +236,7 @@ class World:
 
     def state_line(self) -> str:
         """Where every node is, for people."""
-        return "; ".join(
-            f"{host.name} {'up' if host.is_up else 'down'} "
-            + (
-                f"term {host.raft.term} role {host.raft.role_code} applied "
-                f"{host.raft.last_applied} of {host.raft.last_index()}"
-                if host.is_open
-                else ""
-            )
-            for host in self.hosts
-        )
+        return "; ".join(map(_where, self.hosts))
 
     def bury(self) -> None:
         """Frees everything."""
@@ -287,3 +272,11 @@ class World:
                 "halts": sum(host.halts for host in self.hosts),
             },
         )
+
+
+def _where(host: Host) -> str:
+    if not host.is_up:
+        return f"{host.name} is down"
+    raft = host.living.raft
+    role = ("follows", "stands", "leads")[raft.role_code]
+    return f"{host.name} {role} in {raft.term}, applied {raft.last_applied} of {raft.last_index()}"
