@@ -5,6 +5,7 @@ F-rows are those of replication/DESIGN.md. A patch is applied to classes, and un
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from functools import partialmethod
 from pathlib import Path
@@ -17,7 +18,7 @@ from rendezvous_raft.replication import batching
 from rendezvous_raft.replication.applying import Replica
 from rendezvous_raft.replication.batching import GroupCommit
 from rendezvous_raft.replication.codec import decode_entry
-from rendezvous_raft.replication.raft import opening
+from rendezvous_raft.replication.raft import leading, opening
 from rendezvous_raft.replication.raft.elections import Elections
 from rendezvous_raft.replication.raft.following import Following
 from rendezvous_raft.replication.raft.journal import DurableJournal
@@ -185,6 +186,7 @@ def leader_counts_what_it_has_not_synced(patch: pytest.MonkeyPatch) -> None:
 
 def older_terms_are_committed_by_counting(patch: pytest.MonkeyPatch) -> None:
     """Figure 8: an entry of an older term is committed because a majority has it."""
+    patch.setattr(leading, "APPEND_ENTRIES_MAX", 1)
     patch.setattr(Leading, "advance_commit", partialmethod(_commit, short_of_a_majority=0))
 
 
@@ -283,18 +285,21 @@ PLANTS: dict[str, tuple[Plant, int]] = {
 }
 """By name, with the number of seeds within which it must be found."""
 
-HOSTILE = Profile(
-    nodes=3,
-    duration_s=12.0,
-    quiet_s=2.0,
-    delay_s=0.001,
-    jitter_s=0.02,
-    snapshots=SnapshotPolicy(entries_max=6, entries_kept=0, chunk_bytes=700),
-    faults=("power_loss", "stop_leader", "isolate_leader", "break_all", "slow_link", "transfer"),
-    fault_interval_s=0.3,
-    replays=1.0,
-    clients=6,
-    think_s=0.05,
-    deadline_s=0.5,
-)
-"""A world in which leaders change all the time, and much is on its way when they do."""
+
+def hostile(seed: int) -> Profile:
+    """A world in which leaders change all the time, and much is on its way when they do."""
+    rng = random.Random(seed)
+    return Profile(
+        nodes=rng.choice((3, 5)),
+        duration_s=12.0,
+        quiet_s=2.0,
+        delay_s=0.001,
+        jitter_s=0.02,
+        snapshots=SnapshotPolicy(rng.choice((6, 20, 40)), entries_kept=0, chunk_bytes=700),
+        faults=("kill", "stop_leader", "isolate_leader", "break_all", "slow_link", "transfer"),
+        fault_interval_s=0.3,
+        replays=1.0,
+        clients=6,
+        think_s=0.05,
+        deadline_s=0.5,
+    )

@@ -98,9 +98,6 @@ class Disk:
     ) -> None:
         self.memory = MemoryFiles()
         self.log = StableLog(lost)
-        self.term = 0
-        """The term that is durable, and the vote in it."""
-        self.voted_for: str | None = None
         self.syncs = 0
         self.failed_calls = 0
         self.full_calls = 0
@@ -150,7 +147,7 @@ class Disk:
 
     def recovered(self, term: int, voted_for: str | None, base: int, terms: list[int]) -> None:
         """A new life has begun with this, and says that all of it is durable."""
-        self.term, self.voted_for = term, voted_for
+        self.log.term, self.log.voted_for = term, voted_for
         self.log.reset(base, terms)
 
     def volatile_files(self) -> list[str]:
@@ -240,7 +237,7 @@ class Disk:
         self.log.names_synced()
         if metadata_too:
             metadata = MetadataFile(self.memory, self.directory).read(self.identity)
-            self.term, self.voted_for = metadata.term, metadata.voted_for
+            self.log.term, self.log.voted_for = metadata.term, metadata.voted_for
 
 
 class LifeFiles:

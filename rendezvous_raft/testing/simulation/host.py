@@ -157,8 +157,6 @@ class Host:
             lost=self._lost,
         )
         self.record = NodeRecord(name, self.disk.log)
-        self.peers: Sequence[NodeRecord] = ()
-        """Of all nodes, this one included."""
 
     @property
     def is_up(self) -> bool:
@@ -376,8 +374,6 @@ class Host:
         self._around.judge.voided(self.record, index, term)
 
     def _left(self, receiver: str, message: dict[str, Any]) -> None:
-        self.record.durable_term = self.disk.term
-        self.record.durable_vote = self.disk.voted_for
         self._around.judge.left(self.record, receiver, message)
 
     def _see_commits(self) -> None:
@@ -390,7 +386,6 @@ class Host:
                 self.record,
                 raft.commit_index,
                 raft.log,
-                self.peers,
                 term=raft.term,
                 leads=raft.is_leader,
             )
@@ -401,12 +396,15 @@ class Host:
         if life is None or not life.is_open:
             return
         self._see_commits()
-        raft, record = life.raft, self.record
-        if raft.is_leader and record.led_term != raft.term:
-            around = self._around
+        raft, record, around = life.raft, self.record, self._around
+        if not raft.is_leader:
+            return
+        if record.led_term != raft.term:
             around.trace.note(around.agenda.now_s, self.name, "leads", b"term %d" % raft.term)
             around.judge.leads(record, raft.term, raft.log)
             record.led_term = raft.term
+            record.believed.clear()
+        around.judge.believes(record, raft.term, raft.match_index, raft.log)
 
 
 def _running() -> ProcessLoop:

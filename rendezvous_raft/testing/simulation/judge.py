@@ -7,7 +7,7 @@ Each invariant counts how often it was evaluated, and how often that could have 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,14 +57,14 @@ class NodeRecord:
 
     name: str
     stable: StableLog
-    durable_term: int = 0
-    durable_vote: str | None = None
     term_out: int = 0
     """Highest term that has left it."""
     committed: int = 1
     """Of this life."""
     applied: int = 1
     led_term: int = 0
+    believed: dict[str, int] = field(default_factory=dict)
+    """As leader: up to where it takes others to have its log."""
 
 
 @dataclass(slots=True)
@@ -83,6 +83,7 @@ class Judge:
     """One for each world. Times are those of the world."""
 
     quorum: int
+    nodes: dict[str, NodeRecord] = field(default_factory=dict)
     now_s: float = 0.0
     violations: list[Violation] = field(default_factory=list)
     tallies: dict[str, Tally] = field(default_factory=dict)
@@ -124,11 +125,11 @@ class Judge:
         kind, term = message["type"], message["term"]
         if kind in _NOT_TERMS_OF_THEIR_OWN:
             return
-        if term != node.durable_term:
+        if term != node.stable.term:
             self.check(
                 "terms are durable before they are told",
-                term < node.durable_term,
-                f"{node.name} sends {kind} of term {term}, on disk is {node.durable_term}",
+                term < node.stable.term,
+                f"{node.name} sends {kind} of term {term}, on disk is {node.stable.term}",
             )
         node.term_out = max(node.term_out, term)
         if kind in ("append", "commit", "snapshot"):
@@ -161,10 +162,10 @@ class Judge:
             vote == candidate,
             f"{node.name} votes in term {term} for {vote} and for {candidate}",
         )
-        durable = (node.durable_term, node.durable_vote)
+        durable = (node.stable.term, node.stable.voted_for)
         self.check(
             "votes are durable before they are given",
-            durable == (term, candidate) or node.durable_term > term,
+            durable == (term, candidate) or node.stable.term > term,
             f"{node.name} votes in term {term} for {candidate}, on disk is {durable}",
         )
 
@@ -210,8 +211,8 @@ class Judge:
         """A new life has recovered this from its disk."""
         self.check(
             "terms never go down",
-            term >= max(node.durable_term, node.term_out),
-            f"{node.name} is back in term {term}, was in {node.durable_term}",
+            term >= max(node.stable.term, node.term_out),
+            f"{node.name} is back in term {term}, was in {node.stable.term}",
             meaningful=node.term_out > 0,
         )
         vote = self._votes.get((node.name, term))
@@ -227,10 +228,10 @@ class Judge:
             not volatile,
             f"{node.name}: {', '.join(volatile)} could still change at a power loss",
         )
-        node.durable_term, node.durable_vote = term, voted_for
 
     def begins(self, node: NodeRecord) -> None:
         """A new life begins, knowing nothing yet."""
+        self.nodes[node.name] = node
         node.committed = node.applied = 1
         node.led_term = 0
 
@@ -257,7 +258,6 @@ class Judge:
         node: NodeRecord,
         upto: int,
         log: DurableJournal,
-        nodes: Sequence[NodeRecord],
         *,
         term: int,
         leads: bool,
@@ -275,7 +275,7 @@ class Judge:
             known = self.log.get(index)
             if known is None:
                 self.log[index] = _Committed(of_term, term, payload, _commands_in(payload))
-                self._first_commit(node, index, self.log[index], nodes)
+                self._first_commit(node, index, self.log[index])
             else:
                 self.check(
                     "committed entries never change",
@@ -284,9 +284,8 @@ class Judge:
                 )
         node.committed = max(node.committed, upto)
 
-    def _first_commit(
-        self, node: NodeRecord, index: int, entry: _Committed, nodes: Sequence[NodeRecord]
-    ) -> None:
+    def _first_commit(self, node: NodeRecord, index: int, entry: _Committed) -> None:
+        nodes = self.nodes.values()
         durable = [other.name for other in nodes if other.stable.holds(index, entry.term)]
         self.check(
             "a majority has it on disk before it is committed",
@@ -315,6 +314,25 @@ class Judge:
             f"{node.name} leads in term {term} without the committed entry {index}",
             meaningful=known is not None,
         )
+
+    def believes(
+        self, node: NodeRecord, term: int, matches: Mapping[Any, int], log: DurableJournal
+    ) -> None:
+        """A leader takes its followers to have its log up to some indexes."""
+        for peer, index in matches.items():
+            name = str(peer.id)
+            if node.believed.get(name, 0) == index:
+                continue
+            node.believed[name] = index
+            follower = self.nodes[name]
+            of_term = log.term_at(index)
+            # One that is in a later term may have been told to drop it since.
+            if index and of_term is not None and follower.stable.term == term:
+                self.check(
+                    "leaders believe what was acknowledged to them",
+                    follower.stable.holds(index, of_term),
+                    f"{node.name} takes {name} to have entry {index} of term {of_term}",
+                )
 
     # States
 

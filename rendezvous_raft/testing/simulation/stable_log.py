@@ -58,6 +58,9 @@ class StableLog:
         """Index up to which a durable snapshot holds the state."""
         self.terms: list[int] = []
         """Of the durable entries behind the base."""
+        self.term = 0
+        """The member's durable term, and its vote in it."""
+        self.voted_for: str | None = None
         self._frames: deque[_Frame] = deque()
         self._written = 0
 

@@ -93,8 +93,6 @@ class World:
             self.agenda, self.network, self.judge, self.trace, self.profile, members, self.rng
         )
         self.hosts = [Host(around, name) for name in names]
-        for host in self.hosts:
-            host.peers = [other.record for other in self.hosts]
         parts = (self.hosts, self.profile)
         self.clients = Clients(self.agenda, *parts, self.judge, self.rng("clients"), self.trace)
         self.faults = Faults(self.agenda, self.network, *parts, self.rng("faults"), self.trace)
