@@ -16,6 +16,7 @@ from rendezvous_raft.node.ports import Replicator
 from rendezvous_raft.node.system import SystemClock
 from rendezvous_raft.replication.observer import SilentEngineObserver
 from rendezvous_raft.replication.raft.engine import RaftReplicator
+from rendezvous_raft.replication.raft.snapshotting import DEFAULT_POLICY, SnapshotPolicy
 from rendezvous_raft.types import NodeName, Region, Role
 
 POLL_S = 0.005
@@ -61,9 +62,12 @@ def reserved_ports(count: int) -> Iterator[list[int]]:
 class RaftCluster:
     """Members in this process, each with its own directory and its own port of loopback."""
 
-    def __init__(self, directory: Path, ports: list[int], limits: NodeLimits) -> None:
+    def __init__(
+        self, directory: Path, ports: list[int], limits: NodeLimits, snapshots: SnapshotPolicy
+    ) -> None:
         self._directory = directory
         self._limits = limits
+        self._snapshots = snapshots
         self.members = [
             MemberConfig(NodeName(f"n{number}"), Region("eu"), f"127.0.0.1:{port}")
             for number, port in enumerate(ports, start=1)
@@ -83,6 +87,7 @@ class RaftCluster:
             clock=CLOCK,
             observer=SilentEngineObserver(),
             segment_bytes=1 << 20,
+            snapshot_policy=self._snapshots,
         )
         self.engines[name] = engine
         return engine
@@ -163,11 +168,15 @@ class RaftCluster:
 
 @asynccontextmanager
 async def raft_cluster(
-    directory: Path, *, size: int = 3, limits: NodeLimits | None = None
+    directory: Path,
+    *,
+    size: int = 3,
+    limits: NodeLimits | None = None,
+    snapshots: SnapshotPolicy = DEFAULT_POLICY,
 ) -> AsyncIterator[RaftCluster]:
     """A cluster that has a leader. Its files are removed at the end: they are not small."""
     with reserved_ports(size) as ports:
-        cluster = RaftCluster(directory, ports, limits or NodeLimits())
+        cluster = RaftCluster(directory, ports, limits or NodeLimits(), snapshots)
         try:
             for member in cluster.members:
                 await cluster.start(member.name)
