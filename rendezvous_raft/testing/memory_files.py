@@ -19,7 +19,6 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,14 +99,13 @@ class _Disk:
         self.changes.append(change)
 
     def sync_names(self, directory: Path) -> None:
+        others = []
         for change in self.changes:
             if any(path.parent == directory for path in change.names):
                 change.apply(self.stable_names)
-        self.changes = [
-            change
-            for change in self.changes
-            if all(path.parent != directory for path in change.names)
-        ]
+            else:
+                others.append(change)
+        self.changes = others
         for path in self.directories:
             self.directories[path] |= path.parent == directory
 
@@ -176,6 +174,21 @@ class MemoryFiles:
     def used_bytes(self) -> int:
         """What all files together take."""
         return sum(len(content.cached) for content in self._disk.names.values())
+
+    def unsynced(self, path: Path) -> list[tuple[int, bytes]]:
+        """Offset and bytes of what was written to a file since it was synced."""
+        return list(self._disk.names[path].pending)
+
+    def has_lost(self, path: Path) -> bool:
+        """Whether the cache shows what is not on stable storage and no sync will bring there.
+
+        That is how a failed sync leaves a file; or its name is not on stable storage.
+        """
+        content = self._disk.names[path]
+        image = bytearray(content.stable)
+        for offset, written in content.pending:
+            _put(image, offset, written)
+        return image != content.cached or self._disk.stable_names.get(path) is not content
 
     def flip_bit(self, path: Path, bit: int) -> None:
         """Damages one bit, on the disk and in the cache."""
@@ -261,9 +274,11 @@ class MemoryFiles:
         with self._mutex:
             self._locked.pop(path, None)
 
-    @contextmanager
-    def call(self, name: str, path: Path) -> Iterator[None]:
-        """One call of the layer: counted, alone, and with the fate that a test wants for it."""
+    def call(self, name: str, path: Path) -> threading.RLock:
+        """One call of the layer: counted, alone, and with the fate that a test wants for it.
+
+        To be used as `with files.call(...)`: what is inside excludes other calls.
+        """
         call = f"{name} {path.name}"
         for told in self.before_call:
             told(call)
@@ -274,7 +289,7 @@ class MemoryFiles:
             error = self.failing(call)
             if error is not None:
                 raise OSError(error, os.strerror(error), call)
-            yield
+        return self._mutex
 
     def check_room(self, growth: int) -> None:
         """Raises ENOSPC if the files cannot grow by that much."""

@@ -58,7 +58,7 @@ from contract_cluster import CLOCK, RaftCluster, raft_cluster, soon_s  # noqa: E
 from rendezvous_raft.core.commands import NewBranch, RegisterBranches  # noqa: E402
 from rendezvous_raft.node.ports import Replicator  # noqa: E402
 from rendezvous_raft.node.system import RandomIds  # noqa: E402
-from rendezvous_raft.replication.raft import snapshotting  # noqa: E402
+from rendezvous_raft.replication.raft.snapshotting import SnapshotPolicy
 from rendezvous_raft.types import BranchId, RequestId, Service  # noqa: E402
 
 IDS = RandomIds()
@@ -116,9 +116,8 @@ def plant() -> None:
 
 async def main() -> None:
     global OF_STARTED  # noqa: PLW0603 (the hook must know, and cannot be told otherwise)
-    snapshotting.ENTRIES_KEPT = 0
-    snapshotting.CHUNK_BYTES = 4_096
-    async with raft_cluster(Path(sys.argv[1]), tls=True) as cluster:
+    policy = SnapshotPolicy(entries_kept=0, chunk_bytes=4_096)
+    async with raft_cluster(Path(sys.argv[1]), tls=True, snapshots=policy) as cluster:
         OF_STARTED = True
         found = await live(cluster)
         if "plant" in sys.argv:

@@ -20,6 +20,7 @@ from rendezvous_raft.node.system import SystemClock
 from rendezvous_raft.replication.observer import SilentEngineObserver
 from rendezvous_raft.replication.raft.engine import RaftReplicator
 from rendezvous_raft.replication.raft.links import MakeLinks
+from rendezvous_raft.replication.raft.snapshotting import DEFAULT_POLICY, SnapshotPolicy
 from rendezvous_raft.replication.raft.transport import TcpLinks
 from rendezvous_raft.types import NodeName, Region, Role
 
@@ -68,10 +69,17 @@ class RaftCluster:
     """Members in this process, each with its own directory and its own port of loopback."""
 
     def __init__(
-        self, directory: Path, ports: list[int], limits: NodeLimits, *, tls: bool = False
+        self,
+        directory: Path,
+        ports: list[int],
+        limits: NodeLimits,
+        snapshots: SnapshotPolicy,
+        *,
+        tls: bool = False,
     ) -> None:
         self._directory = directory
         self._limits = limits
+        self._snapshots = snapshots
         self._keyring = Keyring(directory / "certs", CLUSTER_ID) if tls else None
         self.members = [
             MemberConfig(NodeName(f"n{number}"), Region("eu"), f"127.0.0.1:{port}")
@@ -105,6 +113,7 @@ class RaftCluster:
             observer=SilentEngineObserver(),
             segment_bytes=1 << 20,
             make_links=make_links,
+            snapshot_policy=self._snapshots,
         )
         self.engines[name] = engine
         return engine
@@ -201,12 +210,13 @@ async def raft_cluster(
     *,
     size: int = 3,
     limits: NodeLimits | None = None,
+    snapshots: SnapshotPolicy = DEFAULT_POLICY,
     tls: bool = False,
     spare_ports: int = 0,
 ) -> AsyncIterator[RaftCluster]:
     """A cluster that has a leader. Its files are removed at the end: they are not small."""
     with reserved_ports(size + spare_ports) as ports:
-        cluster = RaftCluster(directory, ports[:size], limits or NodeLimits(), tls=tls)
+        cluster = RaftCluster(directory, ports[:size], limits or NodeLimits(), snapshots, tls=tls)
         cluster.spare_ports = ports[size:]
         try:
             for member in cluster.members:

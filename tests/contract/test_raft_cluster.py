@@ -13,7 +13,7 @@ from replicator_contract import IDS, UNKNOWN_ENTRY, branch, request
 from rendezvous_raft import errors
 from rendezvous_raft.core.commands import Barrier
 from rendezvous_raft.node.ports import Replicator
-from rendezvous_raft.replication.raft import snapshotting
+from rendezvous_raft.replication.raft.snapshotting import SnapshotPolicy
 from rendezvous_raft.types import NodeName, RequestId, Role
 
 pytestmark = pytest.mark.slow
@@ -159,12 +159,14 @@ async def test_an_isolated_leader_neither_acknowledges_nor_confirms(cluster: Raf
         assert list(engine.state.state.requests) == ["kept"]
 
 
-@over_both
-async def test_a_follower_far_behind_installs_a_snapshot(
-    cluster: RaftCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(snapshotting, "ENTRIES_KEPT", 0)
-    monkeypatch.setattr(snapshotting, "CHUNK_BYTES", 4_096)
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_follower_far_behind_installs_a_snapshot(tmp_path: Path, *, tls: bool) -> None:
+    policy = SnapshotPolicy(entries_kept=0, chunk_bytes=4_096)
+    async with raft_cluster(tmp_path, snapshots=policy, tls=tls) as cluster:
+        await _install_far_behind(cluster)
+
+
+async def _install_far_behind(cluster: RaftCluster) -> None:
     (follower, _) = await cluster.followers()
     name = follower.status().name
     await fill(follower, 10, "before")

@@ -12,10 +12,10 @@ from replicator_contract import branch
 
 from rendezvous_raft import errors
 from rendezvous_raft.membership import AddMember, MemberConfig, RemoveMember
-from rendezvous_raft.replication.raft import snapshotting
 from rendezvous_raft.replication.raft.engine import RaftReplicator
 from rendezvous_raft.replication.raft.metadata import Identity
 from rendezvous_raft.replication.raft.rejoin import prepare_rejoin
+from rendezvous_raft.replication.raft.snapshotting import SnapshotPolicy
 from rendezvous_raft.types import NodeName, Region, Standing
 
 pytestmark = pytest.mark.slow
@@ -56,8 +56,13 @@ async def test_a_member_is_added_catches_up_and_votes(cluster: RaftCluster) -> N
     await cluster.converged()
 
 
-async def test_by_a_snapshot_too(cluster: RaftCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshotting, "ENTRIES_KEPT", 5)
+async def test_by_a_snapshot_too(tmp_path: Path) -> None:
+    policy = SnapshotPolicy(entries_kept=5)
+    async with raft_cluster(tmp_path, spare_ports=1, snapshots=policy) as cluster:
+        await _join_by_snapshot(cluster)
+
+
+async def _join_by_snapshot(cluster: RaftCluster) -> None:
     leader = await cluster.leader()
     await fill(leader, 0, 50)
     await leader.take_snapshot()

@@ -19,7 +19,7 @@ from rendezvous_raft.replication.raft import snapshotting
 from rendezvous_raft.replication.raft.journal import DurableJournal
 from rendezvous_raft.replication.raft.memberships import encode_membership
 from rendezvous_raft.replication.raft.rules import Raft
-from rendezvous_raft.replication.raft.snapshotting import Snapshots
+from rendezvous_raft.replication.raft.snapshotting import DEFAULT_POLICY, SnapshotPolicy, Snapshots
 from rendezvous_raft.replication.raft.storage import DiskFull, DurableLog
 from rendezvous_raft.types import NodeName, Region
 
@@ -28,12 +28,8 @@ MEMBERSHIP = Membership((MemberConfig(NodeName("n1"), Region("eu"), "127.0.0.1:1
 
 
 @pytest.mark.slow
-async def test_a_log_that_has_grown_long_is_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(snapshotting, "ENTRIES_MAX", 20)
-    monkeypatch.setattr(snapshotting, "ENTRIES_KEPT", 5)
-    async with raft_cluster(tmp_path, size=1) as cluster:
+async def test_a_log_that_has_grown_long_is_cut(tmp_path: Path) -> None:
+    async with raft_cluster(tmp_path, size=1, snapshots=SnapshotPolicy(20, 5)) as cluster:
         engine = await cluster.leader()
         for number in range(60):
             await engine.propose(branch(f"b{number}"), deadline_s=soon_s())
@@ -48,7 +44,6 @@ async def test_a_log_that_has_grown_long_is_cut(
 async def test_a_snapshot_that_cannot_be_written_is_tried_again_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshotting, "ENTRIES_MAX", 5)
     monkeypatch.setattr(snapshotting, "RETRY_S", 0.01)
     tries = 0
     save = DurableLog.save_snapshot
@@ -61,7 +56,7 @@ async def test_a_snapshot_that_cannot_be_written_is_tried_again_later(
         return await save(self, *args)
 
     monkeypatch.setattr(DurableLog, "save_snapshot", fail_twice)
-    async with raft_cluster(tmp_path, size=1) as cluster:
+    async with raft_cluster(tmp_path, size=1, snapshots=SnapshotPolicy(5)) as cluster:
         engine = await cluster.leader()
         number = 0
         while engine._snapshots._newest is None:
@@ -106,6 +101,8 @@ class Bench:
         self.installs: list[Install] = []
         self.restarted: list[tuple[int, int, Membership]] = []
         self.halted: list[str] = []
+        self.terms: dict[int, int] = {}
+        """Of the entries in the log."""
         self.raft = SimpleNamespace(
             commit_index=3,
             last_applied=3,
@@ -123,11 +120,15 @@ class Bench:
             restart_at=lambda index, term, membership: self.restarted.append(
                 (index, term, membership)
             ),
-            term_at=lambda index: None,
+            term_at=self.terms.get,
         )
         self.replica = Replica(origin=b"o", clock=CLOCK)
         self.snapshots = Snapshots(
-            cast("DurableLog", store), self.replica, CLOCK, SilentEngineObserver()
+            cast("DurableLog", store),
+            self.replica,
+            CLOCK,
+            SilentEngineObserver(),
+            DEFAULT_POLICY,
         )
         self.snapshots.attach(cast("DurableJournal", log), cast("Raft", self.raft))
 
@@ -135,9 +136,11 @@ class Bench:
         self.installs.append(Install(index, term))
         return self.installs[-1]
 
-    def receive(self, offset: int, piece: bytes, *, index: int = 9, size: int = 6) -> None:
+    def receive(
+        self, offset: int, piece: bytes, *, index: int = 9, size: int = 6, term: int = 5
+    ) -> None:
         chunk = {"index": index, "snapshot_term": 2, "offset": offset, "size": size}
-        self.snapshots.receive(LEADER, {**chunk, "data": piece})
+        self.snapshots.receive(LEADER, {**chunk, "term": term, "data": piece})
 
 
 async def test_chunks_are_taken_in_order_and_then_put_in_force() -> None:
@@ -169,18 +172,55 @@ def _rows() -> list[list[object]]:
     return [first, *snapshot.rows(machine.state)]
 
 
-async def test_a_chunk_that_does_not_follow_starts_it_anew() -> None:
+async def test_the_middle_of_another_snapshot_starts_it_anew() -> None:
     bench = Bench()
     bench.receive(3, b"def")
     bench.receive(0, b"abc")
-    bench.receive(4, b"ef")
     bench.receive(3, b"x", index=10)
+    bench.receive(3, b"x", term=6)
     assert bench.answers == [(0, 0), (3, 0), (0, 0), (0, 0)]
     bench.receive(0, b"abc", index=10)
+    bench.receive(0, b"abc", index=10, term=6)
     assert [(install.index, install.aborted) for install in bench.installs] == [
         (9, True),
+        (10, True),
         (10, False),
     ]
+
+
+async def test_a_chunk_that_comes_again_undoes_nothing() -> None:
+    """Chunks sent twice chased each other back to the beginning, and none ever came to the end."""
+    bench = Bench()
+    bench.receive(0, b"abc", size=9)
+    bench.receive(3, b"def", size=9)
+    bench.receive(0, b"abc", size=9)
+    bench.receive(3, b"def", size=9)
+    bench.receive(8, b"i", size=9)
+    assert bench.answers == [(3, 0), (6, 0), (6, 0), (6, 0), (6, 0)]
+    (install,) = bench.installs
+    assert install.content == b"abcdef"
+
+
+async def test_a_snapshot_whose_last_entry_is_in_the_log_replaces_nothing() -> None:
+    """Figure 13, rule 6: what follows it in the log may be committed too."""
+    bench = Bench()
+    bench.terms[9] = 2
+    bench.receive(0, b"abc")
+    assert bench.answers == [(0, 9)]
+    assert (bench.raft.commit_index, bench.raft.last_applied) == (9, 3)
+    assert bench.installs == bench.restarted == []
+
+
+async def test_no_room_for_the_first_chunk_halts_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+
+    def refuse(index: int, term: int) -> Install:
+        raise DiskFull("full")
+
+    monkeypatch.setattr(bench.snapshots._store, "begin_install", refuse)
+    bench.receive(0, b"abc")
+    assert bench.answers == [(0, 0)]
+    assert bench.halted == []
 
 
 async def test_what_is_committed_already_is_not_installed() -> None:

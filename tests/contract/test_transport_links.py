@@ -186,9 +186,9 @@ async def test_a_halted_member_neither_speaks_nor_listens(ports: dict[str, int])
 async def test_a_slow_peer_gets_no_more_than_its_buffer(
     ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "WINDOW_BYTES", 1_000)
     monkeypatch.setattr(transport, "BUFFER_BYTES_MAX", 100_000)
     a, b = Member("a", ports), Member("b", ports)
+    a.links._window_bytes = 1_000
     async with opened(a, b):
         await until(lambda: a.connected == ["b"], "a link")
         for inbound in b.links._inbound:

@@ -232,6 +232,8 @@ def tune(transport: asyncio.BaseTransport, silence_s: float) -> None:
             are full, before the connection counts as broken.
     """
     connection = transport.get_extra_info("socket")
+    if connection is None:
+        return  # a network without sockets, in a simulation
     options: list[tuple[int, str, int]] = [
         (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
         (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),

@@ -84,6 +84,8 @@ class Elections(Member):
     def _count_votes(self) -> None:
         if self._is_majority(self.votes):
             now_s = self.clock()
+            # It may have begun to ask about the next term; answers to that must not depose it.
+            self._pre_votes = None
             self._progress = {peer.id: Progress(heard_s=now_s) for peer in self.peers}
             self._reads = []
             try:

@@ -43,7 +43,7 @@ from rendezvous_raft.replication.raft.membership_change import change_members
 from rendezvous_raft.replication.raft.parked import ParkedReports
 from rendezvous_raft.replication.raft.reads import ReadBarriers
 from rendezvous_raft.replication.raft.rules import Raft
-from rendezvous_raft.replication.raft.snapshotting import Snapshots
+from rendezvous_raft.replication.raft.snapshotting import DEFAULT_POLICY, SnapshotPolicy, Snapshots
 from rendezvous_raft.replication.raft.status import cluster_status, why_nothing_is_sent
 from rendezvous_raft.replication.raft.storage import (
     SEGMENT_BYTES,
@@ -81,6 +81,7 @@ class RaftReplicator:
         rng: chance, for time-outs and for the name of this life; unpredictable by default.
         executor: where the log's syncs run; a thread of its own by default.
         make_links: makes the links to the peers; `TcpLinks` by default.
+        snapshot_policy: when snapshots are taken.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class RaftReplicator:
         rng: random.Random | None = None,
         executor: Executor | None = None,
         make_links: MakeLinks = TcpLinks,
+        snapshot_policy: SnapshotPolicy = DEFAULT_POLICY,
     ) -> None:
         self._founders = Membership(()).with_members(members)
         self._self = next(member for member in members if member.name == self_name)
@@ -118,6 +120,7 @@ class RaftReplicator:
         self._origin = self._rng.randbytes(8)
         self._executor = executor
         self._make_links = make_links
+        self._snapshot_policy = snapshot_policy
         self._replica = Replica(origin=self._origin, clock=clock)
         self._commits = GroupCommit(self._submit, limits=limits, clock=clock)
         self._commits.explain_waiting(self._why_nothing_is_sent)
@@ -171,7 +174,9 @@ class RaftReplicator:
             executor=self._executor,
             birth=Birth(self._rng.getrandbits(48) + 1, founding=not self._joining),
         )
-        self._snapshots = Snapshots(self._store, self._replica, self._clock, self._observer)
+        self._snapshots = Snapshots(
+            self._store, self._replica, self._clock, self._observer, self._snapshot_policy
+        )
         try:
             membership = self._founders
             if recovered.snapshot is not None:

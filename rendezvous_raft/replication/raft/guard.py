@@ -14,6 +14,8 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import pysyncobj
@@ -68,17 +70,17 @@ class UnsuitableEngineError(RuntimeError):
     """PySyncObj is not the version whose inside this file knows."""
 
 
-class _Private:
+class _Private(property):
     """A private attribute of `SyncObj` under a readable name."""
 
     def __init__(self, name: str) -> None:
-        self._name = f"_SyncObj__{name}"
+        attribute = f"_SyncObj__{name}"
+        # Read many times in each turn, so without a step through Python code.
+        super().__init__(attrgetter(attribute), partial(_set, attribute))
 
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return getattr(instance, self._name)
 
-    def __set__(self, instance: object, value: object) -> None:
-        setattr(instance, self._name, value)
+def _set(attribute: str, instance: object, value: object) -> None:
+    setattr(instance, attribute, value)
 
 
 class _NoPoller:

@@ -74,6 +74,8 @@ class Leading(Elections):
                 if not self._send_next(peer):
                     break
                 sent = True
+                if progress.mode is not Mode.STREAM:
+                    break  # a snapshot begins: its chunks go one at a time
             return sent
         patience_s = PROBE_PATIENCE_HEARTBEATS * self.timers.heartbeat_s
         if progress.probe_sent_s >= 0 and self.clock() - progress.probe_sent_s < patience_s:
@@ -157,6 +159,9 @@ class Leading(Elections):
         if not self.is_leader:
             return
         progress = self._heard(node, message)
+        is_out = progress.mode is Mode.SNAPSHOT and progress.probe_sent_s >= 0
+        if is_out and not message["installed"] and message["offset"] == progress.snapshot_offset:
+            return  # an answer once more: that chunk is on its way
         progress.probe_sent_s = -1.0
         if message["installed"]:
             self.next_index[node] = message["installed"] + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from itertools import chain
 
 from pysyncobj.node import Node
@@ -28,21 +29,36 @@ from rendezvous_raft.replication.raft.storage import (
     SnapshotInstall,
 )
 
-ENTRIES_MAX = 20_000
-"""Applied entries in the log after which a snapshot is due."""
-ENTRIES_KEPT = 2_000
-"""Entries before a snapshot that stay in memory, for followers that are only a little behind."""
-CHUNK_BYTES = 256 * 1024
 RETRY_S = 10.0
 """Pause after a snapshot that could not be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPolicy:
+    """When snapshots are taken, and in what pieces they travel."""
+
+    entries_max: int = 20_000
+    """Applied entries in the log after which a snapshot is due."""
+    entries_kept: int = 2_000
+    """Entries before a snapshot that stay in memory, for followers that are a little behind."""
+    chunk_bytes: int = 256 * 1024
+
+
+DEFAULT_POLICY = SnapshotPolicy()
 
 
 class Snapshots:
     """The snapshots of one member."""
 
     def __init__(
-        self, store: DurableLog, replica: Replica, clock: Clock, observer: EngineObserver
+        self,
+        store: DurableLog,
+        replica: Replica,
+        clock: Clock,
+        observer: EngineObserver,
+        policy: SnapshotPolicy,
     ) -> None:
+        self._policy = policy
         self._store = store
         self._replica = replica
         self._clock = clock
@@ -54,6 +70,8 @@ class Snapshots:
         self._retry_at_s = 0.0
         self._one_at_a_time = asyncio.Lock()
         self._install: SnapshotInstall | None = None
+        self._source: tuple[str, int, int] = ("", 0, 0)
+        """Who sends it, in which term, and its size."""
         self._install_task: asyncio.Task[None] | None = None
 
     def attach(self, journal: DurableJournal, raft: Raft) -> None:
@@ -84,7 +102,11 @@ class Snapshots:
         applied = self._raft.last_applied
         covered = self._newest.index if self._newest is not None else 1
         busy = self._taking is not None and not self._taking.done()
-        if applied - covered >= ENTRIES_MAX and not busy and self._retry_at_s <= self._now_s():
+        if (
+            applied - covered >= self._policy.entries_max
+            and not busy
+            and self._retry_at_s <= self._now_s()
+        ):
             self._taking = asyncio.get_running_loop().create_task(self._take_or_retry_later())
 
     async def _take_or_retry_later(self) -> None:
@@ -116,8 +138,9 @@ class Snapshots:
             file = await self._store.save_snapshot(index, term, chunks)
             if self._newest is None or file.index > self._newest.index:
                 self._newest = file
-            if index - ENTRIES_KEPT > self._journal.base_index:
-                self._journal.drop_before(index - ENTRIES_KEPT)
+            first_kept = index - self._policy.entries_kept
+            if first_kept > self._journal.base_index:
+                self._journal.drop_before(first_kept)
             seconds = self._clock.monotonic_s() - started_s
             self._observer.snapshot_done(seconds, file.size_bytes)
             return SnapshotInfo(revision, index, file.size_bytes)
@@ -128,7 +151,7 @@ class Snapshots:
         if file is None:
             return None
         try:
-            data = self._store.read_snapshot_chunk(file, offset, CHUNK_BYTES)
+            data = self._store.read_snapshot_chunk(file, offset, self._policy.chunk_bytes)
         except SnapshotGone:
             return None  # a newer one has just taken its place; the follower is sent that
         return {
@@ -147,14 +170,20 @@ class Snapshots:
             return
         if self._install_task is not None and not self._install_task.done():
             return
-        if offset == 0:
-            if self._install is not None:
-                self._install.abort()
-            self._install = self._store.begin_install(index, message["snapshot_term"])
-        install = self._install
-        if install is None or install.index != index or install.received != offset:
-            # A chunk of another snapshot, or out of order: from the beginning.
+        if self._journal.term_at(index) == message["snapshot_term"]:
+            # Paper, figure 13, rule 6: our log holds the snapshot's last entry, so all up to it is
+            # committed, and what follows may be as well. Replacing the log would lose that.
+            self._raft.commit_index = index
+            self._raft.answer_snapshot(node, offset=0, installed=index)
+            return
+        install = self._install_from((str(node.id), message["term"], message["size"]), message)
+        if install is None:
             self._raft.answer_snapshot(node, offset=0, installed=0)
+            return
+        if install.received != offset:
+            # Sent again, or out of order: what is here stays, or repeated chunks would chase each
+            # other back to the beginning for ever.
+            self._raft.answer_snapshot(node, offset=install.received, installed=0)
             return
         try:
             install.write(offset, message["data"])
@@ -171,6 +200,25 @@ class Snapshots:
             self._raft.installing = True
             task = asyncio.get_running_loop().create_task(self._finish(node, install))
             self._install_task = task
+
+    def _install_from(
+        self, source: tuple[str, int, int], message: Message
+    ) -> SnapshotInstall | None:
+        """The install that a chunk belongs to; None: it must begin anew, or cannot yet."""
+        index = message["index"]
+        install = self._install
+        if install is not None and (install.index, self._source) == (index, source):
+            return install
+        if message["offset"]:
+            return None
+        if install is not None:
+            install.abort()
+        try:
+            self._install = self._store.begin_install(index, message["snapshot_term"])
+        except DiskFull:
+            self._install = None
+        self._source = source
+        return self._install
 
     async def _finish(self, node: Node, install: SnapshotInstall) -> None:
         try:

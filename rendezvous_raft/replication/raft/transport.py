@@ -68,6 +68,7 @@ class TcpLinks(EngineLinks):
         silence_s: how long a peer may be silent to TCP before its connection is given up; at most
             the shortest election time-out, so that links are tried anew when elections begin.
         observer: is told who was refused.
+        window_bytes: bytes that may wait for a slow peer before entries are held back.
     """
 
     def __init__(
@@ -87,9 +88,11 @@ class TcpLinks(EngineLinks):
         tls: LinkTls | None = None,
         silence_s: float = SILENCE_S,
         observer: LinkObserver | None = None,
+        window_bytes: int = WINDOW_BYTES,
     ) -> None:
         super().__init__()
         self.name = name
+        self._window_bytes = window_bytes
         self.cluster_id = cluster_id
         self.tls = tls
         self.silence_s = silence_s
@@ -202,7 +205,7 @@ class TcpLinks(EngineLinks):
     def has_room(self, node: Node) -> bool:
         """See `Links.has_room`; false for one that is not known (any more)."""
         link = self._find(node)
-        return link is not None and link.waiting_bytes() < WINDOW_BYTES
+        return link is not None and link.waiting_bytes() < self._window_bytes
 
     def _find(self, node: Node) -> _Link | None:
         name = str(node.id)

@@ -1,0 +1,280 @@
+"""A simulated world: machines, network, clients and faults, from one seed.
+
+Phases: everything starts; faults and clients for a while (safety); everything is healed, and now
+has to work (liveness); the end, where all of it is compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rendezvous_raft.core.commands import Barrier
+from rendezvous_raft.core.machine import StateMachine
+from rendezvous_raft.core.results import Applied
+from rendezvous_raft.membership import MemberConfig
+from rendezvous_raft.testing.simulation.agenda import Agenda
+from rendezvous_raft.testing.simulation.faults import Faults
+from rendezvous_raft.testing.simulation.host import Around, Host
+from rendezvous_raft.testing.simulation.judge import Judge, NodeRecord, Tally, Violation
+from rendezvous_raft.testing.simulation.loop import Spinning
+from rendezvous_raft.testing.simulation.network import Link, Network
+from rendezvous_raft.testing.simulation.profile import Profile, draw_profile
+from rendezvous_raft.testing.simulation.stable_log import StableLog
+from rendezvous_raft.testing.simulation.trace import Trace
+from rendezvous_raft.testing.simulation.workload import Clients, Outcomes
+from rendezvous_raft.types import CommandId, NodeName, Region
+
+LOOK_S = 0.05
+CONVERGE_S = 30.0
+"""After healing, until every node must have everything and take writes."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of a seed."""
+
+    seed: int
+    nodes: int
+    simulated_s: float
+    trace_hash: str
+    events: int
+    violations: list[Violation]
+    tallies: dict[str, Tally]
+    outcomes: Outcomes
+    faults_begun: dict[str, int]
+    faults_bitten: dict[str, int]
+    entries: int
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class World:
+    """One simulated cluster. Build it, `run` it once.
+
+    Args:
+        seed: of all chance.
+        profile: the kind of world; drawn from the seed by default.
+        nodes: how many, if the profile is drawn.
+        duration_s: simulated seconds, if the profile is drawn.
+        keep: events of the trace that are kept for people.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        profile: Profile | None = None,
+        nodes: int = 3,
+        duration_s: float = 30.0,
+        keep: int = 0,
+    ) -> None:
+        self.seed = seed
+        self.profile = profile or draw_profile(
+            self.rng("profile"), nodes=nodes, duration_s=duration_s
+        )
+        self.agenda = Agenda()
+        self.trace = Trace(keep)
+        names = [f"n{number}" for number in range(1, self.profile.nodes + 1)]
+        self.judge = Judge(quorum=len(names) // 2 + 1)
+        self.network = Network(
+            self.agenda,
+            self.rng("network"),
+            names,
+            self._make_link,
+            self.profile.grid_s,
+            self._arrives,
+        )
+        members = tuple(MemberConfig(NodeName(name), Region("eu"), f"{name}:1") for name in names)
+        around = Around(
+            self.agenda, self.network, self.judge, self.trace, self.profile, members, self.rng
+        )
+        self.hosts = [Host(around, name) for name in names]
+        parts = (self.hosts, self.profile)
+        self.clients = Clients(self.agenda, *parts, self.judge, self.rng("clients"), self.trace)
+        self.faults = Faults(self.agenda, self.network, *parts, self.rng("faults"), self.trace)
+
+    def rng(self, purpose: str) -> random.Random:
+        """Chance for a purpose; the same for every process that runs this seed."""
+        return random.Random(f"{self.seed} {purpose}")  # noqa: S311 (not for secrets)
+
+    def _make_link(self, _sender: str, _receiver: str) -> Link:
+        return Link(self.profile.delay_s, self.profile.jitter_s)
+
+    def _arrives(self, sender: str, receiver: str, content: bytes) -> None:
+        self.trace.note(self.agenda.now_s, f"{sender}>{receiver}", "arrives", content)
+
+    # Running
+
+    def run(self) -> Report:
+        """Lets it all happen; ends early at the first violation."""
+        with self._deterministic():
+            try:
+                self.begin()
+                self.clients.begin()
+                self.faults.begin()
+                self.advance(self.profile.heal_s)
+                self.heal()
+                self.settle()
+            except Spinning as error:
+                self.judge.broke("nothing spins", str(error))
+            finally:
+                self.bury()
+        return self.report()
+
+    @contextmanager
+    def _deterministic(self) -> Iterator[None]:
+        """No garbage collection: it would run `finally` of the dead in the midst of the living."""
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if was_enabled:
+                gc.enable()
+
+    def begin(self) -> None:
+        """Starts every machine."""
+        for host in self.hosts:
+            host.start()
+        self._look()
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass, until the first violation."""
+        self.agenda.run_until(self.agenda.now_s + seconds, self._is_broken)
+
+    def _is_broken(self) -> bool:
+        self.judge.now_s = self.agenda.now_s
+        return bool(self.judge.violations)
+
+    def _look(self) -> None:
+        self.faults.look()
+        self.agenda.after(LOOK_S, self._look)
+
+    def heal(self) -> None:
+        """Makes everything good again."""
+        self.faults.heal()
+
+    def settle(self) -> None:
+        """The clients end; within a bound every node takes a write and all have everything."""
+        judge = self.judge
+        if judge.violations:
+            return
+        self.advance(self.profile.quiet_s * 3 / 4)
+        self.clients.end()
+        end_s = self.agenda.now_s + CONVERGE_S
+        taken: dict[str, None] = {}
+        while not judge.violations and self.agenda.now_s < end_s:
+            for number, host in enumerate(self.hosts):
+                if host.name not in taken and host.is_up:
+                    self._write(host, number, taken)
+            self.advance(self.profile.quiet_s / 8)
+            if len(taken) == len(self.hosts) and self._is_converged():
+                break
+        self.advance(self.profile.duration_s - self.agenda.now_s)
+        if judge.violations:
+            return
+        judge.check(
+            "after healing every node takes writes",
+            len(taken) == len(self.hosts),
+            f"only {', '.join(taken) or 'nobody'} did within {CONVERGE_S} s: {self.state_line()}",
+        )
+        judge.check("after healing every node converges", self._is_converged(), self.state_line())
+        self._compare()
+
+    def _write(self, host: Host, number: int, taken: dict[str, None]) -> None:
+        engine, loop = host.living.engine, host.living.loop
+        command = Barrier(CommandId(b"end %d" % number))
+
+        def done(task: asyncio.Task[Applied]) -> None:
+            if task.exception() is None:
+                taken[host.name] = None
+
+        deadline_s = loop.time() + self.profile.quiet_s / 8
+        host.run(lambda: engine.propose(command, deadline_s=deadline_s), done)
+
+    def _is_converged(self) -> bool:
+        return all(
+            host.is_up and host.living.raft.last_applied >= self.judge.last_committed
+            for host in self.hosts
+        )
+
+    def _compare(self) -> None:
+        """Every node has what was acknowledged, in a state that the log alone explains."""
+        judge = self.judge
+        machine = StateMachine()
+        for index in range(2, judge.last_committed + 1):
+            for command in judge.log[index].commands:
+                machine.apply(command)
+        for host in self.hosts:
+            life = host.living
+            judge.state(host.record, life.raft.last_applied, life.engine.state)
+            self._has_what_was_acknowledged(host)
+        judge.state(NodeRecord("the log", StableLog()), judge.last_committed, machine)
+
+    def _has_what_was_acknowledged(self, host: Host) -> None:
+        state, facts = host.living.engine.state.state, self.clients.facts
+        missing = [c.request_id for c in facts.created if c.request_id not in state.requests]
+        branches = state.branches
+        lost = [
+            branch.branch_id
+            for command in facts.registered
+            for branch in command.branches
+            if branch.branch_id not in branches
+        ]
+        self.judge.check(
+            "no acknowledged write is lost",
+            not missing and not lost,
+            f"{host.name} has not {missing} {lost}",
+            meaningful=bool(facts.registered),
+        )
+
+    def state_line(self) -> str:
+        """Where every node is, for people."""
+        return "; ".join(map(_where, self.hosts))
+
+    def bury(self) -> None:
+        """Frees everything."""
+        for host in self.hosts:
+            host.bury()
+
+    def report(self) -> Report:
+        """What came of it."""
+        counts = self.network.counts
+        bitten = dict(self.faults.bitten)
+        if failed := sum(host.disk.failed_calls for host in self.hosts):
+            bitten["sync_fails"] = failed
+        return Report(
+            seed=self.seed,
+            nodes=self.profile.nodes,
+            simulated_s=self.agenda.now_s,
+            trace_hash=self.trace.digest(),
+            events=self.agenda.performed,
+            violations=self.judge.violations,
+            tallies=self.judge.tallies,
+            outcomes=self.clients.outcomes,
+            faults_begun=self.faults.begun,
+            faults_bitten=bitten,
+            entries=self.judge.last_committed,
+            counts={
+                "messages": counts.messages,
+                "connections": counts.connections,
+                "lost": counts.lost,
+                "held": counts.held,
+                "replayed": counts.replayed,
+                "syncs": sum(host.disk.syncs for host in self.hosts),
+                "lives": sum(host.lives for host in self.hosts),
+                "halts": sum(host.halts for host in self.hosts),
+            },
+        )
+
+
+def _where(host: Host) -> str:
+    if not host.is_up:
+        return f"{host.name} is down"
+    raft = host.living.raft
+    role = ("follows", "stands", "leads")[raft.role_code]
+    return f"{host.name} {role} in {raft.term}, applied {raft.last_applied} of {raft.last_index()}"
