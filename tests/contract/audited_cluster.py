@@ -58,7 +58,7 @@ from contract_cluster import CLOCK, RaftCluster, raft_cluster, soon_s  # noqa: E
 from rendezvous_raft.core.commands import NewBranch, RegisterBranches  # noqa: E402
 from rendezvous_raft.node.ports import Replicator  # noqa: E402
 from rendezvous_raft.node.system import RandomIds  # noqa: E402
-from rendezvous_raft.replication.raft.snapshotting import SnapshotPolicy
+from rendezvous_raft.replication.raft.snapshotting import SnapshotPolicy  # noqa: E402
 from rendezvous_raft.types import BranchId, RequestId, Service  # noqa: E402
 
 IDS = RandomIds()
