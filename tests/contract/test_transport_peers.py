@@ -75,8 +75,10 @@ async def test_a_peer_that_is_removed_is_neither_told_nor_heard(
         assert gone == ["c"]
         assert not a.links.is_open(Node("c"))
         a.send("c")
-        c.send("a")
+        # Its connection is cut, though it says nothing; and it is not let in again.
         await until(lambda: "'c' is no member" in a.why("127.0.0.1"), "a refusal")
+        assert {inbound.sender for inbound in a.links._inbound} == {"b"}
+        c.send("a")
         a.send("b")
         await until(lambda: bool(b.received), "a message")
         assert a.links._dropped_links == {}
