@@ -33,7 +33,7 @@ from pydantic_settings import (
 )
 
 from rendezvous_raft.limits import COMMAND_BYTES_MAX, NAME_BYTES_MAX, NodeLimits
-from rendezvous_raft.membership import MemberConfig, RaftTimers
+from rendezvous_raft.membership import MEMBERS_MAX, MemberConfig, RaftTimers
 from rendezvous_raft.types import NodeName, Region
 
 ENVIRONMENT_PREFIX = "RENDEZVOUS_"
@@ -41,8 +41,7 @@ DEFAULT_GRPC_ADDRESS = "127.0.0.1:7600"
 DEFAULT_HTTP_ADDRESS = "127.0.0.1:7601"
 SOLE_RAFT_ADDRESS = "127.0.0.1:0"
 """Of a node that has no peers: nobody needs to find it."""
-MEMBERS_MAX = 15
-"""More voters make every commit slower and nothing safer."""
+NODE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 SECRET_SUFFIXES = ("_key", "_secret", "_password", "_token")
 MASK = "********"
 
@@ -119,7 +118,12 @@ class Address:
         return f"{host}:{self.port}"
 
 
-def _check_dialable(text: str) -> str:
+def check_dialable(text: str) -> str:
+    """The address, if others can dial it.
+
+    Raises:
+        ValueError: it is no address, or stands for every interface or any port.
+    """
     address = Address.parse(text)
     if address.is_wildcard or address.port == 0:
         raise ValueError(f"must be an address that others can dial, not {text!r}")
@@ -132,10 +136,10 @@ def _check_region(text: str) -> str:
     return text
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Name = Annotated[str, Field(pattern=NODE_NAME_PATTERN)]
 RegionName = Annotated[str, Field(min_length=1), AfterValidator(_check_region)]
 BindAddress = Annotated[str, AfterValidator(lambda text: str(Address.parse(text)))]
-DialAddress = Annotated[str, AfterValidator(_check_dialable)]
+DialAddress = Annotated[str, AfterValidator(check_dialable)]
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -209,6 +213,8 @@ class NodeConfig(BaseModel):
     """Address to listen on for peers; by default this member's own."""
     members: Annotated[tuple[MemberSettings, ...], Field(max_length=MEMBERS_MAX)] = ()
     """All members, this node among them; empty: a single node."""
+    join: bool = False
+    """Whether a node without data comes to a cluster that exists, rather than to found one."""
     timers: TimerSettings = TimerSettings()
     early_release: bool = True
     """Whether a close releases the waits of this node before it commits (semantics R6)."""

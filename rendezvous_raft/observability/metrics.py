@@ -111,6 +111,10 @@ class EngineMetrics:
         self._leader_changes = registry.counter(
             "raft_leader_changes", "Times that this node saw another leader."
         )
+        self._unneeded_elections = registry.counter(
+            "raft_unneeded_elections",
+            "Elections that this node began although it could reach its leader.",
+        )
         self._apply = registry.histogram(
             "raft_apply_duration_seconds", "Time to apply one batch of committed commands."
         )
@@ -135,6 +139,10 @@ class EngineMetrics:
     def leader_changed(self) -> None:
         """This node follows another leader than before, or leads."""
         self._leader_changes.inc()
+
+    def elected_without_need(self) -> None:
+        """This node stands for election although its leader can be reached."""
+        self._unneeded_elections.inc()
 
     def applied(self, count: int, seconds: float) -> None:
         """A batch of commands was applied."""

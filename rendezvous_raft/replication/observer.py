@@ -12,6 +12,13 @@ class EngineObserver(Protocol):
         """This node learned of another leader, or of none."""
         ...
 
+    def elected_without_need(self) -> None:
+        """This node stands for election although its leader can be reached.
+
+        One of them stalls, or the timers are too short for the network.
+        """
+        ...
+
     def applied(self, count: int, seconds: float) -> None:
         """`count` commands were applied in one slice that took `seconds`."""
         ...
@@ -37,6 +44,9 @@ class SilentEngineObserver:
     """Counts nothing; the base for observers that count some of it."""
 
     def leader_changed(self) -> None:
+        """Ignored."""
+
+    def elected_without_need(self) -> None:
         """Ignored."""
 
     def applied(self, count: int, seconds: float) -> None:

@@ -176,12 +176,14 @@ def assemble_server(
     logger = _logger_of(config)
     version = product_version()
     drain = DrainSignal()
+    disk_failed = asyncio.Event()
     watch = NodeWatch(
         clock=node.clock,
         status=node.status,
         metrics=metrics.server,
         logger=logger,
         find_faults=_invariants_of(node) if config.paranoid else None,
+        disk_failed=disk_failed.set,
     )
     checks = HealthChecks(
         node=node,
@@ -209,6 +211,7 @@ def assemble_server(
         http_listener=ports.http_listener,
         checks=checks,
         watch=watch,
+        disk_failed=disk_failed,
         drain=drain,
         logger=logger,
         grpc_address=str(ports.grpc_address),
@@ -249,22 +252,25 @@ async def _serve(config: NodeConfig, announce: Callable[[ReadyNotice], None]) ->
             logger.error("node_misconfigured", problems=problems)  # noqa: TRY400  nothing to trace
             return EXIT_USAGE
         except Exception as error:
-            logger.exception("node_failed_to_start")
-            return _exit_status_of(error)
+            if not _is_refusal_of_files(error):
+                logger.exception("node_failed_to_start")
+                return EXIT_FAILED
+            reason, advice = str(error), "rendezvous wal verify DIR; rendezvous server rejoin"
+            logger.error("node_failed_to_start", reason=reason, next=advice)  # noqa: TRY400
+            return EXIT_DAMAGED  # its own status: starting again does not mend files
         announce(notice)
-        await serve_until_signalled(server, signals)
-    return EXIT_OK
+        in_order = await serve_until_signalled(server, signals)
+    return EXIT_OK if in_order else EXIT_FAILED
 
 
 def _logger_of(config: NodeConfig) -> FilteringBoundLogger:
     return get_logger(node=config.name, region=config.effective_region)
 
 
-def _exit_status_of(error: Exception) -> int:
-    """Files that cannot be used get a status of their own: starting again does not mend them."""
+def _is_refusal_of_files(error: Exception) -> bool:
     from rendezvous_raft.replication.raft.files import StorageError  # noqa: PLC0415
 
-    return EXIT_DAMAGED if isinstance(error, StorageError) else EXIT_FAILED
+    return isinstance(error, StorageError)
 
 
 def _banner_for(config: NodeConfig) -> Callable[[ReadyNotice], None]:
@@ -321,6 +327,8 @@ def _create_engine(
         members=members,
         cluster_id=config.cluster_id,
         data_dir=config.data_dir,
+        joining=config.join,
+        listen=str(config.raft_bind),
         timers=timers,
         limits=config.node_limits(),
         clock=clock,
@@ -331,7 +339,7 @@ def _create_engine(
 
 
 def _members_of(config: NodeConfig, ports: BoundPorts) -> tuple[MemberConfig, ...]:
-    """The members; in the entry of this node stands where it listens for its peers."""
+    """The members that the cluster is founded with."""
     if not config.members:
         own = MemberConfig(
             name=NodeName(config.name),
@@ -341,11 +349,7 @@ def _members_of(config: NodeConfig, ports: BoundPorts) -> tuple[MemberConfig, ..
             http_address=str(ports.http_address),
         )
         return (own,)
-    raft_bind = {"raft_address": str(config.raft_bind)}
-    return tuple(
-        (member.model_copy(update=raft_bind) if member.name == config.name else member).to_member()
-        for member in config.members
-    )
+    return tuple(member.to_member() for member in config.members)
 
 
 def _invariants_of(node: Node) -> Callable[[], list[str]]:

@@ -78,9 +78,16 @@ class RaftCluster:
             for number, port in enumerate(ports, start=1)
         ]
         self.engines: dict[str, RaftReplicator] = {}
+        self.spare_ports: list[int] = []
+        self._newcomers: dict[str, MemberConfig] = {}
         self._listening: dict[str, Callable[[RaftReplicator], None]] = {}
 
-    def make(self, name: str) -> RaftReplicator:
+    def directory_of(self, name: str) -> Path:
+        return self._directory / name
+
+    def make(
+        self, name: str, *, members: list[MemberConfig] | None = None, joining: bool = False
+    ) -> RaftReplicator:
         """A new life of a member, not opened yet."""
         make_links: MakeLinks = TcpLinks
         if self._keyring is not None:
@@ -88,7 +95,8 @@ class RaftCluster:
             make_links = partial(TcpLinks, tls=tls)
         engine = RaftReplicator(
             self_name=NodeName(name),
-            members=self.members,
+            members=members or self.members,
+            joining=joining,
             cluster_id=CLUSTER_ID,
             data_dir=self._directory / name,
             timers=RaftTimers.lan(),
@@ -105,6 +113,19 @@ class RaftCluster:
         engine = self.make(name)
         await engine.open()
         return engine
+
+    async def start_newcomer(self, member: MemberConfig) -> RaftReplicator:
+        """Starts a node that is no founder; the founders' files do not name it."""
+        engine = self.make(member.name, members=[*self.members, member], joining=True)
+        self._newcomers[member.name] = member
+        await engine.open()
+        return engine
+
+    async def restart(self, name: str) -> RaftReplicator:
+        """Starts a member as it was started before."""
+        if name in self._newcomers:
+            return await self.start_newcomer(self._newcomers[name])
+        return await self.start(name)
 
     async def stop(self, name: str) -> None:
         await self.engines.pop(name).close()
@@ -176,11 +197,17 @@ class RaftCluster:
 
 @asynccontextmanager
 async def raft_cluster(
-    directory: Path, *, size: int = 3, limits: NodeLimits | None = None, tls: bool = False
+    directory: Path,
+    *,
+    size: int = 3,
+    limits: NodeLimits | None = None,
+    tls: bool = False,
+    spare_ports: int = 0,
 ) -> AsyncIterator[RaftCluster]:
     """A cluster that has a leader. Its files are removed at the end: they are not small."""
-    with reserved_ports(size) as ports:
-        cluster = RaftCluster(directory, ports, limits or NodeLimits(), tls=tls)
+    with reserved_ports(size + spare_ports) as ports:
+        cluster = RaftCluster(directory, ports[:size], limits or NodeLimits(), tls=tls)
+        cluster.spare_ports = ports[size:]
         try:
             for member in cluster.members:
                 await cluster.start(member.name)
@@ -188,8 +215,7 @@ async def raft_cluster(
             yield cluster
         finally:
             await cluster.close()
-            for member in cluster.members:
-                shutil.rmtree(directory / member.name, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 async def failure_of(call: Awaitable[object]) -> BaseException | None:

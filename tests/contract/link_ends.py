@@ -14,9 +14,20 @@ from keyring import Keyring
 from pysyncobj.node import Node
 
 from rendezvous_raft.replication.raft.frames import FRAME_VERSION, FrameReader, encode_frame
+from rendezvous_raft.replication.raft.metadata import Birth
 from rendezvous_raft.replication.raft.transport import TcpLinks
 
-HELLO = {"type": "hello", "version": FRAME_VERSION, "cluster": "c", "from": "b", "to": "a"}
+HELLO = {
+    "type": "hello",
+    "version": FRAME_VERSION,
+    "cluster": "c",
+    "from": "b",
+    "to": "a",
+    "address": "127.0.0.1:1",
+    "incarnation": 7,
+    "founding": True,
+    "answering": False,
+}
 READ = {"type": "read", "term": 1, "read_id": 1}
 
 
@@ -32,6 +43,8 @@ class Member:
     def __init__(self, name: str, ports: dict[str, int], **changed: Any) -> None:
         self.received: list[tuple[str, dict[str, Any]]] = []
         self.connected: list[str] = []
+        self.greeted: list[tuple[str, Birth]] = []
+        self.lost: list[str] = []
         self.refused: list[tuple[str, str]] = []
         options = {"cluster_id": "c", **changed}
         self.links = TcpLinks(
@@ -39,7 +52,11 @@ class Member:
             listen=f"127.0.0.1:{ports[name]}",
             peers={k: f"127.0.0.1:{port}" for k, port in ports.items() if k != name},
             positions=Synced(),
+            address=f"127.0.0.1:{ports[name]}",
+            birth=Birth(ports[name], founding=True),
             on_connected=lambda node: self.connected.append(str(node.id)),
+            on_greeted=lambda node, birth: self.greeted.append((str(node.id), birth)),
+            on_lost=lambda node: self.lost.append(str(node.id)),
             rng=random.Random(1),
             observer=self,
             **options,

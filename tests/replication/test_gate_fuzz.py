@@ -16,16 +16,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_messages import VALID, message
 
-from rendezvous_raft.replication.raft.connections import Hall, Inbound, greeting_of
+from rendezvous_raft.replication.raft.connections import Hall, Inbound
 from rendezvous_raft.replication.raft.frames import (
     FRAME_BYTES_MAX,
     GREETING_BYTES_MAX,
     FrameError,
     encode_frame,
 )
+from rendezvous_raft.replication.raft.greetings import Caller, greeting_of
 from rendezvous_raft.replication.raft.messages import check_message
+from rendezvous_raft.replication.raft.metadata import Birth
 
-HELLO = greeting_of(cluster_id="c", sender="b", receiver="a")
+HELLO = greeting_of(Caller("b", "127.0.0.1:1", Birth(7)), cluster_id="c", receiver="a")
 WELCOME = encode_frame({"type": "welcome"})
 
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rendezvous_raft.replication.raft.frames import (
     FRAME_BYTES_MAX,
-    FRAME_VERSION,
     GREETING_BYTES_MAX,
     FrameError,
     FrameReader,
     encode_frame,
 )
+from rendezvous_raft.replication.raft.greetings import split_address
 
 if TYPE_CHECKING:
     from rendezvous_raft.replication.raft.tls import LinkTls  # plain links need no certificates
@@ -217,23 +217,6 @@ class Inbound(asyncio.Protocol):
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()
-
-
-def greeting_of(*, cluster_id: str, sender: str, receiver: str) -> Message:
-    """What a dialer says first."""
-    return {
-        "type": "hello",
-        "version": FRAME_VERSION,
-        "cluster": cluster_id,
-        "from": sender,
-        "to": receiver,
-    }
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `host:port`; the host may be a bracketed IPv6 address."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def tune(transport: asyncio.BaseTransport, silence_s: float) -> None:

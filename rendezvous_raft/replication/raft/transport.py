@@ -3,6 +3,10 @@
 Each member opens one connection to each other member and sends on it; what it receives comes on
 the connections that others opened to it. Members of two clusters, or a node that took over another
 one's address, never mix (replication 4): see `connections.py`.
+
+A sender that is no peer is a *guest*: heard all the same, and answered where its greeting says, for
+it may be a leader of whom this node does not know yet (thesis 4.1). The rules decide what it may
+say.
 """
 
 from __future__ import annotations
@@ -17,16 +21,17 @@ from pysyncobj.node import Node
 
 from rendezvous_raft.replication.observer import LinkObserver, SilentLinkObserver
 from rendezvous_raft.replication.raft import connections
-from rendezvous_raft.replication.raft.connections import (
-    Inbound,
-    Message,
-    Outbound,
+from rendezvous_raft.replication.raft.connections import Inbound, Message, Outbound
+from rendezvous_raft.replication.raft.frames import FrameError
+from rendezvous_raft.replication.raft.greetings import (
+    Caller,
     greeting_of,
+    read_greeting,
     split_address,
 )
-from rendezvous_raft.replication.raft.frames import FRAME_VERSION, FrameError
 from rendezvous_raft.replication.raft.links import EngineLinks
 from rendezvous_raft.replication.raft.messages import check_message
+from rendezvous_raft.replication.raft.metadata import Birth
 from rendezvous_raft.replication.raft.outbox import Outbox, Positions
 
 if TYPE_CHECKING:
@@ -36,6 +41,8 @@ WINDOW_BYTES = 1024 * 1024
 """Bytes that may wait for a slow peer before entries are held back."""
 BUFFER_BYTES_MAX = 8 * 1024 * 1024
 """Bytes that may wait for a slow peer at all; beyond them messages are dropped."""
+GUESTS_MAX = 16
+"""Senders that are no members and are heard all the same; a cluster has no more members itself."""
 RECONNECT_S = 0.2
 RECONNECT_MAX_S = 2.0
 SILENCE_S = 0.3
@@ -48,10 +55,14 @@ class TcpLinks(EngineLinks):
     Args:
         name: of this member.
         cluster_id: members of other clusters are refused.
-        listen: this member's own address, host:port.
+        listen: where to listen, host:port.
+        address: where others dial it; told to those who do not know this member.
+        birth: of its data directory; told to everybody.
         peers: addresses of the others, by name.
         positions: how far the log is synced; what is sent waits for it.
         on_connected: is told that a link to a peer stands.
+        on_greeted: is told which directory speaks for a peer that can be heard now.
+        on_lost: is told that a peer cannot be heard any more.
         rng: chance, for pauses.
         tls: certificates, ours and of those we trust; None for plain text.
         silence_s: how long a peer may be silent to TCP before its connection is given up; at most
@@ -65,9 +76,13 @@ class TcpLinks(EngineLinks):
         name: str,
         cluster_id: str,
         listen: str,
+        address: str,
+        birth: Birth,
         peers: Mapping[str, str],
         positions: Positions,
         on_connected: Callable[[Node], None],
+        on_greeted: Callable[[Node, Birth], None],
+        on_lost: Callable[[Node], None],
         rng: random.Random,
         tls: LinkTls | None = None,
         silence_s: float = SILENCE_S,
@@ -79,11 +94,16 @@ class TcpLinks(EngineLinks):
         self.tls = tls
         self.silence_s = silence_s
         self.observer = observer or SilentLinkObserver()
+        self.address = address
+        self.birth = birth
         self._listen = listen
         self._rng = rng
         self._on_connected = on_connected
+        self._on_greeted = on_greeted
+        self._on_lost = on_lost
         self._outbox = Outbox(positions, self._deliver)
-        self._links = {peer: _Link(self, Node(peer), address) for peer, address in peers.items()}
+        self._links = {peer: _Link(self, Node(peer), where) for peer, where in peers.items()}
+        self._guests: dict[str, _Link] = {}
         self._dropped_links: dict[_Link, None] = {}
         self._server: asyncio.Server | None = None
         self._inbound: dict[Inbound, None] = {}
@@ -111,7 +131,7 @@ class TcpLinks(EngineLinks):
     async def close(self) -> None:
         """Closes every connection; nothing is received afterwards."""
         self.silence()
-        for link in [*self._links.values(), *self._dropped_links]:
+        for link in [*self._links.values(), *self._guests.values(), *self._dropped_links]:
             await link.wait_ended()
 
     def silence(self) -> None:
@@ -119,7 +139,7 @@ class TcpLinks(EngineLinks):
         self._is_open = False
         if self._server is not None:
             self._server.close()
-        for link in self._links.values():
+        for link in [*self._links.values(), *self._guests.values()]:
             link.abort()
         for inbound in list(self._inbound):
             inbound.abort()
@@ -129,6 +149,7 @@ class TcpLinks(EngineLinks):
         for name in [name for name in self._links if name not in peers]:
             self._drop_link(name)
         for name, address in peers.items():
+            self._part_with(name)
             link = self._links.get(name)
             if link is not None and link.address == address:
                 continue
@@ -139,15 +160,25 @@ class TcpLinks(EngineLinks):
                 link.start()
 
     def _drop_link(self, name: str, *, listening_too: bool = True) -> None:
-        link = self._links.pop(name)
+        self._end(self._links.pop(name))
+        if listening_too:
+            # If it speaks again, it does so as a guest, who is answered.
+            self._cut_inbound_of(name)
+
+    def _part_with(self, name: str) -> None:
+        """Ends the link to a guest, if there is one of that name."""
+        link = self._guests.pop(name, None)
+        if link is not None:
+            self._end(link)
+
+    def _end(self, link: _Link) -> None:
         link.abort()
         if not link.has_ended:
             self._dropped_links[link] = None
-        if listening_too:
-            self._cut_inbound_of(name)
 
     def _cut_inbound_of(self, name: str) -> None:
         for inbound in [inbound for inbound in self._inbound if inbound.sender == name]:
+            del self._inbound[inbound]
             inbound.abort()
 
     def link_ended(self, link: _Link) -> None:
@@ -164,14 +195,18 @@ class TcpLinks(EngineLinks):
         self._outbox.release()
 
     def is_open(self, node: Node) -> bool:
-        """See `Links.is_open`; false for one that is no peer (any more)."""
-        link = self._links.get(str(node.id))
+        """See `Links.is_open`; false for one that is not known (any more)."""
+        link = self._find(node)
         return link is not None and link.is_open
 
     def has_room(self, node: Node) -> bool:
-        """See `Links.has_room`; false for one that is no peer (any more)."""
-        link = self._links.get(str(node.id))
+        """See `Links.has_room`; false for one that is not known (any more)."""
+        link = self._find(node)
         return link is not None and link.waiting_bytes() < WINDOW_BYTES
+
+    def _find(self, node: Node) -> _Link | None:
+        name = str(node.id)
+        return self._links.get(name) or self._guests.get(name)
 
     def soon(self, callback: Callable[[], None]) -> None:
         """See `Links.soon`."""
@@ -183,7 +218,7 @@ class TcpLinks(EngineLinks):
         return cap_s * (0.5 + self._rng.random() / 2)
 
     def _deliver(self, node: Node, message: Message) -> None:
-        link = self._links.get(str(node.id))
+        link = self._find(node)
         if link is not None:  # the peer may have been removed while the message waited
             link.write(message)
 
@@ -200,20 +235,43 @@ class TcpLinks(EngineLinks):
 
     def admit(self, inbound: Inbound, greeting: Message, certified: str | None) -> str:
         """Checks a greeting. Raises `FrameError` with the reason."""
-        expected = ("hello", FRAME_VERSION, self.cluster_id, self.name)
-        found = tuple(greeting.get(key) for key in ("type", "version", "cluster", "to"))
-        sender = greeting.get("from")
-        if found != expected:
-            raise FrameError(f"its greeting says {found!r}, expected is {expected!r}")
-        if certified is not None and sender != certified:
+        if not self._is_open:
+            raise FrameError("this node has halted")
+        caller = read_greeting(greeting, cluster_id=self.cluster_id, receiver=self.name)
+        sender = caller.name
+        if certified not in (None, sender):
             raise FrameError(f"it calls itself {sender!r} and has the certificate of {certified!r}")
-        if not self._is_open or not isinstance(sender, str) or sender not in self._links:
-            raise FrameError(f"{sender!r} is no member")
+        if sender not in self._links:
+            self._check_guest(caller)
         # A newer connection of a peer replaces the older one, which may hang half-open.
         self._cut_inbound_of(sender)
         self._inbound[inbound] = None
-        self._links[sender].hurry()
+        self._answer_at(caller)
+        self._on_greeted(Node(sender), caller.birth)
         return sender
+
+    def _check_guest(self, caller: Caller) -> None:
+        """Raises `FrameError` if we have nothing to say to one that is no peer."""
+        if caller.answering:
+            # It only answers us, and we have not asked: two strangers would never part.
+            raise FrameError(f"{caller.name!r} is no member, and does not count us as one")
+        if caller.name not in self._guests and len(self._guests) >= GUESTS_MAX:
+            raise FrameError(f"{caller.name!r} is no member, and too many others are here")
+
+    def _answer_at(self, caller: Caller) -> None:
+        """Lets the link back to who called stand soon."""
+        link = self._links.get(caller.name)
+        if link is None:
+            known = self._guests.get(caller.name)
+            if known is not None and known.address != caller.address:
+                self._part_with(caller.name)
+                known = None
+            if known is None:
+                known = _Link(self, Node(caller.name), caller.address, answering=True)
+                self._guests[caller.name] = known
+                known.start()
+            link = known
+        link.hurry()
 
     def refused(self, inbound: Inbound, reason: str) -> None:
         """See `Hall.refused`."""
@@ -223,23 +281,29 @@ class TcpLinks(EngineLinks):
     def received(self, sender: str, message: Message) -> None:
         """Hands a message to the rules. Raises `FrameError` if it is none of theirs."""
         check_message(message)
-        self._onMessageReceived(self._links[sender].node, message)
+        self._onMessageReceived(Node(sender), message)
 
     def inbound_closed(self, inbound: Inbound) -> None:
-        """An inbound connection ended."""
-        self._inbound.pop(inbound, None)
+        """An inbound connection ended; nothing to say if another one has taken its place."""
+        if inbound in self._inbound and inbound.sender is not None:
+            del self._inbound[inbound]
+            self._part_with(inbound.sender)
+            self._on_lost(Node(inbound.sender))
 
 
 class _Link:
     """What leads to one peer: a connection, opened again whenever it breaks."""
 
-    def __init__(self, links: TcpLinks, node: Node, address: str) -> None:
+    def __init__(
+        self, links: TcpLinks, node: Node, address: str, *, answering: bool = False
+    ) -> None:
         self.node = node
         self.address = address
         self.is_open = False
         self.tries = 0
         """Tries in vain since it was open last."""
         self.dropped = 0
+        self._answering = answering
         self._links = links
         self._connection: Outbound | None = None
         self._task: asyncio.Task[None] | None = None
@@ -284,9 +348,8 @@ class _Link:
 
     async def _connect(self) -> bool:
         links = self._links
-        greeting = greeting_of(
-            cluster_id=links.cluster_id, sender=links.name, receiver=str(self.node.id)
-        )
+        caller = Caller(links.name, links.address, links.birth, answering=self._answering)
+        greeting = greeting_of(caller, cluster_id=links.cluster_id, receiver=str(self.node.id))
         self._connection = connection = Outbound()
         try:
             await connection.dial(self.address, links.tls, greeting, silence_s=links.silence_s)
