@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 import uvloop
 
+HANGS_AFTER_S = 30
+"""A loop of C code does not notice pytest's own time-out."""
+
 Test = Callable[..., Coroutine[Any, Any, None]]
 
 
 async def _alone(test: Coroutine[Any, Any, None]) -> None:
     """Runs it, and fails when it leaves tasks behind."""
-    await test
+    async with asyncio.timeout(HANGS_AFTER_S):
+        await test
     others = asyncio.all_tasks() - {asyncio.current_task()}
     left = (await asyncio.wait(others, timeout=2))[1] if others else others
     assert not left, f"tasks outlive the test: {left}"

@@ -65,6 +65,8 @@ async def test_what_is_sent_without_a_link_is_lost_and_links_come_back(
         {"from": 5},
         {"address": None},
         {"address": "nowhere"},
+        {"address": "127.0.0.1:65536"},
+        {"address": "127.0.0.1:-1"},
         {"incarnation": "7"},
         {"founding": 1},
         {"answering": None},

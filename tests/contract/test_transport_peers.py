@@ -125,6 +125,8 @@ async def test_a_peer_that_is_removed_and_does_not_speak_is_parted_with(
         a.links.set_peers(addresses(ports, "b"))
         assert gone == ["c"]
         assert not a.links.is_open(Node("c"))
+        # What it has open is cut at once, though it says nothing.
+        assert {inbound.sender for inbound in a.links._inbound} == {"b"}
         a.send("c")
         c.links.set_peers(addresses(ports, "b"))
         a.send("b")

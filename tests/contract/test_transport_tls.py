@@ -38,8 +38,11 @@ async def test_members_talk_in_tls_1_3(keyring: Keyring, ports: dict[str, int]) 
     async with linked(keyring, ports) as (a, b):
         for read_id in range(500):
             a.send("b", read_id=read_id)
-        b.send("a", read_id=9)
+        large = {"type": "forward", "term": 1, "origin": b"o", "sequence": 1}
+        large["payload"] = bytes(3_000_000)
+        b.links.send(Node("a"), large)
         await until(lambda: len(b.received) == 500 and len(a.received) == 1, "messages")
+        assert a.received == [("b", large)]
         for member in (a, b):
             for inbound in member.links._inbound:
                 assert inbound._transport is not None

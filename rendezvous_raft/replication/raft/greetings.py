@@ -60,6 +60,13 @@ def read_greeting(greeting: dict[str, Any], *, cluster_id: str, receiver: str) -
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `host:port`; the host may be a bracketed IPv6 address."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
+    """Host and port of `host:port`; the host may be a bracketed IPv6 address.
+
+    Raises:
+        ValueError: the port is none. It would be an `OverflowError` where it is dialed.
+    """
+    host, _, text = address.rpartition(":")
+    port = int(text)
+    if not 0 <= port <= 65_535:
+        raise ValueError(f"{port} is no port")
+    return host.strip("[]"), port
