@@ -18,6 +18,9 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
+TRIES_MAX = 20
+"""Each takes a good part of a second."""
+
 
 @contextmanager
 def dev(tmp_path: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], list[Any]]]:
@@ -61,6 +64,16 @@ def rendezvous(*arguments: str) -> tuple[int, Any]:
     return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
 
 
+def until_healthy(endpoint: str) -> None:
+    """On a machine that is busy with other things a heartbeat may be late, and an election held."""
+    for _ in range(TRIES_MAX):
+        status, health = rendezvous("--endpoints", endpoint, "check", "health")
+        assert (status == 0) is health["healthy"]
+        if status == 0:
+            return
+    raise AssertionError(f"never healthy: {health}")
+
+
 def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -77,8 +90,7 @@ def test_a_cluster_is_used_through_every_node_and_leaves_nothing_behind(tmp_path
             ("n3", "ap"),
         ]
         first, second, third = (node["grpc"] for node in nodes)
-        status, health = rendezvous("--endpoints", first, "check", "health")
-        assert (status, health["healthy"]) == (0, True)
+        until_healthy(first)
         place = ("--service", "post-storage", "--region", "eu", "--region", "us")
         status, branch = rendezvous("--endpoints", second, "branch", "register", *place)
         assert status == 0
