@@ -55,6 +55,12 @@ COMMANDS = (
         "check", "rendezvous_raft.cli.check:check", _OPERATE, "Checks with an exit status."
     ),
     LazyCommand(
+        "cert",
+        "rendezvous_raft.cli.cert:cert",
+        _OPERATE,
+        "Make and show certificates for members and clients.",
+    ),
+    LazyCommand(
         "wal", "rendezvous_raft.cli.wal:wal", _OFFLINE, "Look at and verify a node's files."
     ),
     LazyCommand(

@@ -52,6 +52,7 @@ def _head_sheet(report: SnapshotReport) -> Sheet:
         ("up to entry", str(report.index)),
         ("of term", str(report.term)),
         ("revision", str(report.revision)),
+        ("members", ", ".join(f"{m.name} ({m.standing.value})" for m in report.members)),
         ("cluster time", f"{report.time_ms} ms"),
         ("size", f"{report.size_bytes} bytes in {report.chunks} chunks"),
         ("format", f"file {report.file_version}, state {report.state_version}"),

@@ -25,7 +25,9 @@ from rendezvous_raft.core import commands as c
 from rendezvous_raft.core import snapshot as core_snapshot
 from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.core.snapshot import Row
+from rendezvous_raft.membership import MemberConfig, Membership
 from rendezvous_raft.replication.raft.files import FileLayer
+from rendezvous_raft.replication.raft.memberships import membership_row
 from rendezvous_raft.replication.raft.snapshots import SnapshotFile, encode_snapshot
 from rendezvous_raft.replication.raft.storage import (
     DiskFull,
@@ -35,7 +37,7 @@ from rendezvous_raft.replication.raft.storage import (
     Recovered,
 )
 from rendezvous_raft.testing.memory_files import Crash, MemoryFiles
-from rendezvous_raft.types import BranchId, CommandId, RequestId, Service
+from rendezvous_raft.types import BranchId, CommandId, NodeName, Region, RequestId, Service
 
 DIRECTORY = Path("/var/node")
 """Of a life in memory."""
@@ -85,6 +87,10 @@ def open_log(
     )
 
 
+MEMBERSHIP = Membership((MemberConfig(NodeName("n1"), Region("eu"), "127.0.0.1:7602"),))
+"""Of the snapshots."""
+
+
 def chance(seed: int) -> random.Random:
     """Chance that can be repeated."""
     return random.Random(seed)  # noqa: S311 (not for secrets)
@@ -97,7 +103,7 @@ def rows_at(index: int) -> list[Row]:
         request_id, command_id = RequestId(f"r{index}-{number}"), CommandId(b"%012d" % number)
         branch = c.NewBranch(BranchId(f"b{index}-{number}"), Service("s"), locator=b"x" * 40)
         machine.apply(c.RegisterBranches(command_id, request_id, (branch,), index))
-    return list(core_snapshot.rows(machine.state))
+    return [membership_row(MEMBERSHIP), *core_snapshot.rows(machine.state)]
 
 
 @dataclass(frozen=True)

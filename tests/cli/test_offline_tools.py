@@ -256,7 +256,7 @@ def test_a_damaged_length_costs_no_memory(invoke: Invoke, directory: Path) -> No
     """The length of a chunk is read before its checksum can be."""
     path = directory / SNAPSHOT
     content = path.read_bytes()
-    chunk = content.index(b"\x94\xa4head") - 12
+    chunk = content.index(b"\x92\xaamembership") - 12
     flip(path, chunk + 3)
     outcome = invoke("snapshot inspect", str(path))
     assert outcome.exit_code == ExitCode.FAILED

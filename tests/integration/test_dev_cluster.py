@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -92,6 +93,31 @@ def test_a_cluster_is_used_through_every_node_and_leaves_nothing_behind(tmp_path
         status, compared = rendezvous("--endpoints", first, "cluster", "digest")
         assert (status, compared["diverged"]) == (0, False)
     assert not any(is_alive(node["pid"]) for node in nodes)
+
+
+def test_with_tls_only_who_has_a_certificate_is_served(tmp_path: Path) -> None:
+    """Members among themselves, through links that delay, and clients."""
+    with dev(tmp_path, "--tls", "--rtt-ms", "eu-us=20,eu-ap=20,us-ap=20") as (_, nodes):
+        endpoints = ("--endpoints", ",".join(node["grpc"] for node in nodes))
+        certs = tmp_path / "cluster" / "certs"
+        pair = ("--tls-cert", str(certs / "dev.pem"), "--tls-key", str(certs / "dev-key.pem"))
+        tls = ("--tls-ca", str(certs / "ca.pem"), *pair)
+        status, health = rendezvous(*endpoints, *tls, "check", "health")
+        assert (status, health["healthy"]) == (0, True)
+        place = ("--service", "post-storage", "--region", "eu")
+        assert rendezvous(*endpoints, *tls, "branch", "register", *place)[0] == 0
+        status, compared = rendezvous(*endpoints, *tls, "cluster", "digest")
+        assert (status, compared["diverged"]) == (0, False)
+        assert rendezvous(*endpoints, "check", "health")[0] == 3
+        assert rendezvous(*endpoints, "--tls-ca", str(certs / "ca.pem"), "check", "health")[0] == 3
+        for node in nodes:
+            with urlopen(f"http://{node['http']}/metrics", timeout=20) as answer:
+                text = answer.read().decode()
+            for plane in ("grpc", "raft"):
+                metric = "rendezvous_tls_certificate_expiry_timestamp_seconds"
+                assert f'{metric}{{plane="{plane}"}}' in text
+    logs = "".join((tmp_path / "cluster" / node["name"] / "node.log").read_text() for node in nodes)
+    assert "without_tls" not in logs
 
 
 def test_a_node_killed_from_outside_stays_dead(tmp_path: Path) -> None:

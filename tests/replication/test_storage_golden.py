@@ -18,11 +18,12 @@ from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.replication.codec import encode_command, encode_entry
 from rendezvous_raft.replication.raft.blocks import FORMAT_VERSION
 from rendezvous_raft.replication.raft.inspection import inspect_log
+from rendezvous_raft.replication.raft.memberships import membership_of, membership_row
 from rendezvous_raft.replication.raft.snapshot_inspection import inspect_snapshot
 from rendezvous_raft.replication.raft.snapshots import encode_snapshot
 from rendezvous_raft.replication.raft.storage import DamagedError, LogEntry
 from rendezvous_raft.replication.raft.verification import verify_directory
-from rendezvous_raft.testing.durable_lives import DIRECTORY, open_log, turns_until
+from rendezvous_raft.testing.durable_lives import DIRECTORY, MEMBERSHIP, open_log, turns_until
 from rendezvous_raft.testing.memory_files import MemoryFiles
 from rendezvous_raft.types import BranchId, BranchKind, CommandId, Region, RequestId, Service
 
@@ -86,7 +87,8 @@ async def write_files() -> MemoryFiles:
         log.append(*entry)
         await synced()
     log.set_term(3, "n2")
-    await log.save_snapshot(4, 1, list(encode_snapshot(core_snapshot.rows(machine().state))))
+    rows = [membership_row(MEMBERSHIP), *core_snapshot.rows(machine().state)]
+    await log.save_snapshot(4, 1, list(encode_snapshot(rows)))
     await log.close()
     return files
 
@@ -140,7 +142,9 @@ def test_files_of_version_1_say_what_they_said() -> None:
     assert recovered.entries == ENTRIES[3:] == [entry for entry in ENTRIES if entry[1] > 4]
     assert recovered.cut is None
     assert recovered.snapshot is not None
-    loaded = core_snapshot.load(log.load_snapshot(recovered.snapshot))
+    rows = log.load_snapshot(recovered.snapshot)
+    assert membership_of(next(rows)) == MEMBERSHIP
+    loaded = core_snapshot.load(rows)
     assert core_snapshot.digest(loaded.state) == core_snapshot.digest(machine().state)
 
 

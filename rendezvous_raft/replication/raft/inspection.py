@@ -11,6 +11,11 @@ from rendezvous_raft.replication.codec import CodecError, decode_entry
 from rendezvous_raft.replication.raft.durable_end import DurableEnd
 from rendezvous_raft.replication.raft.files import FileLayer, ReadOnlyFiles, StorageError
 from rendezvous_raft.replication.raft.guard import NO_OP, REGULAR
+from rendezvous_raft.replication.raft.memberships import (
+    MEMBERSHIP,
+    MembershipError,
+    decode_membership,
+)
 from rendezvous_raft.replication.raft.metadata import Identity, Metadata, MetadataFile
 from rendezvous_raft.replication.raft.opening import has_metadata, is_of_a_node
 from rendezvous_raft.replication.raft.place import Place
@@ -267,6 +272,13 @@ def _entry(index: int, term: int, payload: bytes, *, segment: int, offset: int) 
         else:
             kind, origin, sequence = "commands", decoded.origin.hex(), decoded.sequence
             commands = tuple(map(_command, decoded.commands))
+    elif payload[:1] == MEMBERSHIP:
+        try:
+            members = decode_membership(payload[1:]).members
+        except MembershipError as error:
+            kind, problem = "damaged", str(error)
+        else:
+            kind, commands = "membership", (CommandReport("Membership", {"members": members}),)
     return EntryReport(
         index, term, segment, offset, len(payload), kind, origin, sequence, commands, problem
     )
@@ -280,11 +292,12 @@ def _command(command: Command) -> CommandReport:
 
 def can_be_decoded(payload: bytes) -> bool:
     """Whether a node would not halt at this entry."""
-    if payload[:1] != REGULAR:
-        return True
     try:
-        decode_entry(payload[1:])
-    except CodecError:
+        if payload[:1] == REGULAR:
+            decode_entry(payload[1:])
+        elif payload[:1] == MEMBERSHIP:
+            decode_membership(payload[1:])
+    except (CodecError, MembershipError):
         return False
     return True
 

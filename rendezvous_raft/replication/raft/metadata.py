@@ -26,6 +26,21 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Birth:
+    """How a directory came to be."""
+
+    incarnation: int = 0
+    """A number that no other directory has; 0: it has none, in tests."""
+    founding: bool = True
+    """Whether it belongs to a voter that the configuration names. One that joins or rejoins may
+    have forgotten what an earlier directory promised, and must not vote before it is admitted."""
+
+
+UNNAMED = Birth()
+"""Of a directory of whose birth nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Metadata:
     """What Raft must remember beside the log."""
 
@@ -35,6 +50,7 @@ class Metadata:
     newest_segment: int = 0
     """A segment of the log that is on disk for certain; 0: none yet. Without it a log whose last
     files are missing would look like a shorter log."""
+    birth: Birth = UNNAMED
 
 
 class MetadataFile:
@@ -68,8 +84,13 @@ class MetadataFile:
         if end != len(content):
             raise DamagedError(self._path, end, "there is more than was written")
         read: Any = fields
-        identity = identity_in(fields)
-        return Metadata(identity, read["term"], read["voted_for"], read["newest_segment"])
+        return Metadata(
+            identity=identity_in(fields),
+            birth=Birth(read["incarnation"], read["founding"]),
+            term=read["term"],
+            voted_for=read["voted_for"],
+            newest_segment=read["newest_segment"],
+        )
 
     def write(self, metadata: Metadata) -> None:
         """Replaces the file; durable when this returns. A full disk costs the reserve, once."""
@@ -78,6 +99,8 @@ class MetadataFile:
             {
                 "cluster": metadata.identity.cluster_id,
                 "node": metadata.identity.node_name,
+                "incarnation": metadata.birth.incarnation,
+                "founding": metadata.birth.founding,
                 "term": metadata.term,
                 "voted_for": metadata.voted_for,
                 "newest_segment": metadata.newest_segment,

@@ -10,8 +10,10 @@ import msgpack
 
 from rendezvous_raft.core import snapshot as core_snapshot
 from rendezvous_raft.core.snapshot import Row, SnapshotError
+from rendezvous_raft.membership import MemberConfig
 from rendezvous_raft.replication.raft.blocks import FORMAT_VERSION
 from rendezvous_raft.replication.raft.files import FileLayer, ReadOnlyFiles
+from rendezvous_raft.replication.raft.memberships import MembershipError, membership_of
 from rendezvous_raft.replication.raft.snapshots import (
     SnapshotDamaged,
     read_chunks,
@@ -55,6 +57,8 @@ class SnapshotReport:
     time_ms: int
     """Cluster time."""
     chunks: int
+    members: tuple[MemberConfig, ...]
+    """Who belonged to the cluster there."""
     kinds: tuple[RowsOfKind, ...]
     digest: str
     """Of all rows, as the snapshot has it."""
@@ -96,9 +100,11 @@ def inspect_snapshot(
 
     try:
         header = read_header(file, path)
-        state = core_snapshot.load(counted()).state
+        rows = counted()
+        membership = membership_of(next(rows, None))
+        state = core_snapshot.load(rows).state
         size = file.size()
-    except SnapshotError as error:
+    except (SnapshotError, MembershipError) as error:
         raise SnapshotDamaged(path, 0, str(error)) from error
     finally:
         file.close()
@@ -113,6 +119,7 @@ def inspect_snapshot(
         revision=state.revision,
         time_ms=state.time_ms,
         chunks=chunks,
+        members=membership.members,
         kinds=tuple(kinds.values()),
         digest=str(seen["end"][2]),
         state_digest=core_snapshot.digest(state),

@@ -29,7 +29,7 @@ from rendezvous_raft.replication.raft.files import (
     disk_full_as_refusal,
     is_full,
 )
-from rendezvous_raft.replication.raft.metadata import Identity, Metadata
+from rendezvous_raft.replication.raft.metadata import UNNAMED, Birth, Identity, Metadata
 from rendezvous_raft.replication.raft.opening import PROBE_NAME, Opened, Recovered, open_directory
 from rendezvous_raft.replication.raft.snapshots import (
     INSTALLING_NAME,
@@ -45,6 +45,7 @@ from rendezvous_raft.replication.raft.wal import Unsynced
 from rendezvous_raft.replication.raft.wal_recovery import LogEntry
 
 __all__ = [
+    "Birth",
     "DamagedError",
     "DiskFull",
     "DurableLog",
@@ -111,6 +112,7 @@ class DurableLog:
         files: FileLayer,
         segment_bytes: int = SEGMENT_BYTES,
         executor: Executor | None = None,
+        birth: Birth = UNNAMED,
     ) -> tuple[DurableLog, Recovered]:
         """Opens the files of a member, or makes them. Blocks for the disk.
 
@@ -122,12 +124,13 @@ class DurableLog:
             files: the file system.
             segment_bytes: size of a new file of the log, a multiple of 4096.
             executor: for tests: where syncs run, instead of in a thread of its own.
+            birth: of the directory, should it be new.
 
         Raises:
             DamagedError: something that was synced is not there any more.
             StorageError: another process, node or version has these files.
         """
-        opened, recovered = open_directory(directory, identity, files, segment_bytes)
+        opened, recovered = open_directory(directory, identity, files, segment_bytes, birth)
         return cls(opened, executor), recovered
 
     def start(

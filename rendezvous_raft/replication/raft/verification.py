@@ -29,6 +29,7 @@ from rendezvous_raft.replication.raft.inspection import (
     newest_synced,
     read_entries,
 )
+from rendezvous_raft.replication.raft.memberships import MembershipError, membership_of
 from rendezvous_raft.replication.raft.metadata import FILE_NAME, Identity, Metadata, MetadataFile
 from rendezvous_raft.replication.raft.opening import BASE, LOCK_NAME, entries_after, has_metadata
 from rendezvous_raft.replication.raft.place import Place
@@ -46,7 +47,7 @@ from rendezvous_raft.replication.raft.wal_format import segment_numbers, segment
 from rendezvous_raft.replication.raft.wal_recovery import Reading, read_log
 
 REJOIN = (
-    "move the directory away and let the node rejoin from its peers: `rendezvous server rejoin`; "
+    "let the node begin anew from its peers, `rendezvous server rejoin` (it keeps the old files); "
     "a node without peers needs its backup"
 )
 OTHER_VERSION = "use the version of Rendezvous that wrote it"
@@ -184,7 +185,7 @@ class _Verification:
                 revision = self._load(one, identity).revision
             except StorageError as error:
                 self._refused(error, one.path, next_step)
-            except SnapshotError as error:
+            except (SnapshotError, MembershipError) as error:
                 self._refused(SnapshotDamaged(one.path, 0, str(error)), one.path, next_step)
         if newest is None:
             return None, None, 0
@@ -196,7 +197,9 @@ class _Verification:
             header = read_header(file, one.path)
             check_header(header, one, identity.cluster_id if identity else header.cluster_id)
             chunks = read_chunks(file, header, one.path)
-            return core_snapshot.load(row for chunk in chunks for row in rows_of(chunk, one.path))
+            rows = (row for chunk in chunks for row in rows_of(chunk, one.path))
+            membership_of(next(rows, None))
+            return core_snapshot.load(rows)
         finally:
             file.close()
 
