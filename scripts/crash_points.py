@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
-import random
 import secrets
 import sys
 import time
@@ -26,8 +25,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rendezvous_raft.testing.crash_points import POINTS_AT_ONCE, Failure, Judge, record
+from rendezvous_raft.testing.crash_points import POINTS_AT_ONCE, Failure, Judge, record, sample
 from rendezvous_raft.testing.damages import DamageJudge
+from rendezvous_raft.testing.durable_lives import chance_of
 
 SAMPLE = 100
 FAILURES_SHOWN = 10
@@ -43,7 +43,7 @@ def arguments() -> argparse.Namespace:
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--all", action="store_true", help="judge every crash point")
     amount.add_argument(
-        "--sample", type=int, metavar="N", help=f"judge N crash points by chance [{SAMPLE}]"
+        "--sample", type=int, metavar="N", help=f"one of each kind, and N more [{SAMPLE}]"
     )
     amount.add_argument(
         "--point", type=int, action="append", metavar="N", help="judge this one; may be repeated"
@@ -78,8 +78,11 @@ async def judge_points(
     options: argparse.Namespace, console: Console, *, lagging: bool
 ) -> list[Failure]:
     """Judges the points that were asked for in one order of syncs."""
-    _, calls = await record((), lagging=lagging)
-    numbers = chosen(options, len(calls), f"{options.seed} {lagging}")
+    try:
+        _, calls = await record((), lagging=lagging)
+    except Exception as error:  # noqa: BLE001 (its own power losses are judged like any other)
+        return [Failure("the story cannot be told to its end", "--sample 0", error)]
+    numbers = chosen(options, calls, f"{options.seed} {lagging}")
     judge = Judge(
         options.seed,
         power_losses=options.power_losses,
@@ -110,14 +113,14 @@ async def judge_points(
     return judge.failures
 
 
-def chosen(options: argparse.Namespace, total: int, seed: str) -> list[int]:
+def chosen(options: argparse.Namespace, calls: Sequence[str], seed: str) -> Sequence[int]:
     """The numbers of the points to judge."""
     if options.all:
-        return list(range(total))
+        return range(len(calls))
     if options.point:
-        return sorted(number for number in options.point if number < total)
-    count = min(SAMPLE if options.sample is None else options.sample, total)
-    return sorted(random.Random(seed).sample(range(total), count))  # noqa: S311 (a sample)
+        return sorted(number for number in options.point if number < len(calls))
+    count = SAMPLE if options.sample is None else options.sample
+    return sample(calls, count, chance_of(seed))
 
 
 async def judge_damages(options: argparse.Namespace, console: Console) -> list[Failure]:

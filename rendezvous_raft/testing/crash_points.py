@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import Callable, Collection, Iterator
+import random
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -201,6 +202,15 @@ def _recorder(
         before[0] = call
 
     return told
+
+
+def sample(calls: Sequence[str], count: int, rng: random.Random) -> list[int]:
+    """Numbers of points, in order: one of each kind of call, and `count` more of any."""
+    by_kind: dict[str, list[int]] = {}
+    for number, call in enumerate(calls):
+        by_kind.setdefault(kind_of(call), []).append(number)
+    more = rng.sample(range(len(calls)), min(count, len(calls)))
+    return sorted({*map(rng.choice, by_kind.values()), *more})
 
 
 def kind_of(call: str) -> str:

@@ -8,11 +8,12 @@ Told again it makes the same file calls in the same order, so that a test can en
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from rendezvous_raft.replication.raft.storage import DiskFull
-from rendezvous_raft.testing.durable_lives import SEGMENT_BYTES, Life, chance, payloads
+from rendezvous_raft.testing.durable_lives import SEGMENT_BYTES, Life, chance, payloads, turns_until
 
 PATIENT_TURNS = 400
 """Enough for a worker that makes one file call a turn."""
@@ -74,7 +75,12 @@ async def _lag(life: Life) -> None:
         await life.sync()
     await life.save_snapshot(life.model.log.last_index - 3)
     await life.install(life.model.log.last_index + 5, 6)
-    life.append(b"behind the second install", 6)
+    for number in range(6):
+        life.append(b"behind the second install %d" % number, 6)
+    await life.sync()
+    # The leader's snapshot ends among entries that its log never had.
+    await life.install(life.model.log.last_index - 2, 7)
+    life.append(b"behind the third install", 7)
     await life.rest(PATIENT_TURNS)
     await life.close()
 
@@ -82,7 +88,7 @@ async def _lag(life: Life) -> None:
 async def _dispute(life: Life) -> None:
     """Elections and conflicts, the last of them not synced when the machine loses power."""
     life.open()
-    for term in range(7, 11):
+    for term in range(8, 12):
         life.set_term(term, None)
         await life.rest(1)
         life.set_term(term, f"n{term % 3 + 1}")
@@ -93,7 +99,7 @@ async def _dispute(life: Life) -> None:
         await life.sync()
         if term % 2:
             life.truncate_from(kept + 1)  # over more than one segment
-    life.set_term(11, "n3")
+    life.set_term(12, "n3")
     await life.sync()
     for number in range(24):  # three segments that nobody has synced
         life.append(b"hope %d" % number + bytes(4000))
@@ -130,6 +136,24 @@ async def _starve(life: Life) -> None:
     life.set_term(life.model.term + 1, "n1")
 
 
+async def _fall_ill(life: Life) -> None:
+    """A sync fails: the process ends, and the kernel believes that what was lost is on the disk."""
+    life.open()
+    _make_room(life)
+    for number in range(3):
+        life.append(b"before the fault %d" % number)
+        await life.sync()
+    life.files.failing = _fails_to_sync
+    life.set_term(life.model.term + 1, "n2")
+    for number in range(3):
+        life.append(b"of which nobody knows %d" % number + bytes(9000))
+    await turns_until(lambda: life.failure)
+
+
+def _fails_to_sync(call: str) -> int | None:
+    return errno.EIO if call.startswith("fdatasync") else None
+
+
 async def _refused(attempt: Awaitable[object]) -> None:
     try:
         await attempt
@@ -142,15 +166,22 @@ async def _recover(life: Life) -> None:
     """A start on a disk that is still full; then it has room, and an orderly end."""
     life.files.room_bytes = life.files.used_bytes() + 100
     life.open()
-    life.files.room_bytes = None
     await life.rest(PATIENT_TURNS)
-    if not life.log.try_recover():
-        raise AssertionError("there is room again")
+    _make_room(life)
     for payload in payloads(chance(9), 8):
         life.append(payload)
         await life.sync()
     await life.save_snapshot(life.model.log.last_index)
     life.append(b"the end")
+    await life.close()
+
+
+async def _convalesce(life: Life) -> None:
+    """What a failed sync left is read, made durable, and built on."""
+    life.open()
+    for payload in payloads(chance(10), 6):
+        life.append(payload)
+        await life.sync()
     await life.close()
 
 
@@ -160,14 +191,14 @@ STORY = (
     Chapter("dispute", _dispute, loses_power=3),
     Chapter("starve", _starve, loses_power=5),
     Chapter("recover", _recover),
+    Chapter("fall ill", _fall_ill),
+    Chapter("convalesce", _convalesce),
 )
 
 
 async def go_on(life: Life) -> None:
     """What any recovered log must bear: being voted on, cut, and added to."""
-    life.files.room_bytes = None
-    if not life.log.try_recover():
-        raise AssertionError("there is room")
+    _make_room(life)
     life.set_term(life.model.term + 1, "n3")
     last = life.model.log.last_index
     if last > life.model.snapshot_index:
@@ -175,3 +206,13 @@ async def go_on(life: Life) -> None:
     for number in range(3):
         life.append(b"again %d" % number)
     await life.sync()
+    _make_room(life)  # the term may have taken the reserve of a disk that was full
+    life.append(b"into the next segment" + bytes(SEGMENT_BYTES // 2))
+    life.append(b"and the one after it" + bytes(SEGMENT_BYTES // 2))
+    await life.sync()
+
+
+def _make_room(life: Life) -> None:
+    life.files.room_bytes = None
+    if not life.log.try_recover():
+        raise AssertionError("there is room")

@@ -15,7 +15,7 @@ import pytest
 
 from rendezvous_raft.replication.raft.durable_end import DurableEnd
 from rendezvous_raft.testing import memory_files
-from rendezvous_raft.testing.crash_points import POINTS_AT_ONCE, Judge, kind_of, record
+from rendezvous_raft.testing.crash_points import POINTS_AT_ONCE, Judge, kind_of, record, sample
 from rendezvous_raft.testing.durable_lives import Life, chance
 from rendezvous_raft.testing.durable_story import STORY
 from rendezvous_raft.testing.lagging_executor import LaggingExecutor
@@ -51,21 +51,11 @@ async def judged(numbers: Collection[int], judge: Judge) -> Judge:
     return judge
 
 
-def sample(calls: list[str], seed: int) -> Collection[int]:
-    if EVERY_POINT:
-        return range(len(calls))
-    rng = chance(seed)
-    by_kind: dict[str, list[int]] = {}
-    for number, call in enumerate(calls):
-        by_kind.setdefault(kind_of(call), []).append(number)
-    return {*map(rng.choice, by_kind.values()), *rng.sample(range(len(calls)), SAMPLE)}
-
-
 @pytest.mark.timeout(1800 if EVERY_POINT else 60)
 @pytest.mark.parametrize("lagging", [False, True])
 async def test_nothing_acknowledged_is_lost_at_any_crash_point(lagging: bool, seed: int) -> None:
     _, calls = await record((), lagging=lagging)
-    numbers = sample(calls, seed)
+    numbers = range(len(calls)) if EVERY_POINT else sample(calls, SAMPLE, chance(seed))
     judge = await judged(numbers, Judge(seed, power_losses=POWER_LOSSES, lagging=lagging))
     assert not judge.failures, judge.failures[0]
     assert sum(judge.points.values()) == len(numbers) > 45
