@@ -20,7 +20,7 @@ from rendezvous_raft.core.commands import (
 )
 from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.core.results import Applied
-from rendezvous_raft.replication.codec import decode_entry
+from rendezvous_raft.replication.codec import CodecError, decode_entry
 from rendezvous_raft.replication.raft.guard import REGULAR
 from rendezvous_raft.replication.raft.journal import DurableJournal
 from rendezvous_raft.testing.simulation.stable_log import StableLog, WrittenEntry
@@ -327,10 +327,10 @@ class Judge:
             follower = self.nodes[name]
             of_term = log.term_at(index)
             # One that is in a later term may have been told to drop it since.
-            if index and of_term is not None and follower.stable.term == term:
+            if index and of_term is not None and follower.stable.term <= term:
                 self.check(
                     "leaders believe what was acknowledged to them",
-                    follower.stable.holds(index, of_term),
+                    follower.stable.term == term and follower.stable.holds(index, of_term),
                     f"{node.name} takes {name} to have entry {index} of term {of_term}",
                 )
 
@@ -434,4 +434,10 @@ class Judge:
 
 
 def _commands_in(payload: bytes) -> tuple[Command, ...]:
-    return decode_entry(payload[1:]).commands if payload[:1] == REGULAR else ()
+    """None for the first entry of a term, and for one that no node can read either."""
+    if payload[:1] != REGULAR:
+        return ()
+    try:
+        return decode_entry(payload[1:]).commands
+    except CodecError:
+        return ()

@@ -44,6 +44,7 @@ class Tried:
     unsure: bool = False
     """Whether a try may have had an effect."""
     acknowledged: bool = False
+    over: bool = False
 
 
 @dataclass(slots=True)
@@ -122,6 +123,12 @@ class Clients:
             self._try(Tried(self._draw_command()), home, host)
         else:
             self._read(home, host, session=chosen > 0.9)
+
+    def write_once(self, host: Host) -> Tried:
+        """One write to a node, tried once; to be looked at later."""
+        tried = Tried(self._draw_command(), tries=TRIES_MAX - 1)
+        self._try(tried, host, host)
+        return tried
 
     # Writes
 
@@ -209,6 +216,7 @@ class Clients:
     def _acknowledged(self, tried: Tried, applied: Applied) -> None:
         command = tried.command
         self._trace.note(self._agenda.now_s, "client", "told", repr(applied.result).encode())
+        tried.acknowledged = tried.over = True
         self._judge.acknowledged(command.command_id, applied)
         self.outcomes.acknowledged += 1
         if isinstance(command, RegisterBranches):
@@ -225,6 +233,7 @@ class Clients:
             pause_s = self._rng.random() * self._profile.deadline_s
             self._agenda.after(pause_s, self._try, tried, home, other)
             return
+        tried.over = True
         if tried.unsure:
             self.outcomes.unsure += 1
         else:

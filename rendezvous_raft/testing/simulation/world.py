@@ -111,7 +111,7 @@ class World:
 
     def run(self) -> Report:
         """Lets it all happen; ends early at the first violation."""
-        with self._deterministic():
+        with self.living():
             try:
                 self.begin()
                 self.clients.begin()
@@ -121,18 +121,21 @@ class World:
                 self.settle()
             except Spinning as error:
                 self.judge.broke("nothing spins", str(error))
-            finally:
-                self.bury()
         return self.report()
 
     @contextmanager
-    def _deterministic(self) -> Iterator[None]:
-        """No garbage collection: it would run `finally` of the dead in the midst of the living."""
+    def living(self) -> Iterator[None]:
+        """Around everything that happens in the world; buries it at the end.
+
+        Without garbage collection: that would run the `finally` of the dead among the living.
+        """
         was_enabled = gc.isenabled()
         gc.disable()
         try:
             yield
         finally:
+            for host in self.hosts:
+                host.bury()
             if was_enabled:
                 gc.enable()
 
@@ -153,6 +156,13 @@ class World:
     def _look(self) -> None:
         self.faults.look()
         self.agenda.after(LOOK_S, self._look)
+
+    def leader(self) -> Host:
+        """Who leads. Raises `LookupError` unless it is one."""
+        (leader,) = [host for host in self.hosts if host.is_leader] or [None]
+        if leader is None:
+            raise LookupError("nobody leads")
+        return leader
 
     def heal(self) -> None:
         """Makes everything good again."""
@@ -235,11 +245,6 @@ class World:
     def state_line(self) -> str:
         """Where every node is, for people."""
         return "; ".join(map(_where, self.hosts))
-
-    def bury(self) -> None:
-        """Frees everything."""
-        for host in self.hosts:
-            host.bury()
 
     def report(self) -> Report:
         """What came of it."""
