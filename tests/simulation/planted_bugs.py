@@ -85,13 +85,13 @@ def acks_of_earlier_terms_count(patch: pytest.MonkeyPatch) -> None:
 
 def log_cleared_behind_snapshot(patch: pytest.MonkeyPatch) -> None:
     """F5: at a restart the log behind a snapshot is thrown away."""
-    original = opening._after_base
+    original = opening.entries_after
 
-    def after_base(place: Any, contents: Any, base_index: int, base_term: int) -> Any:
-        entries = original(place, contents, base_index, base_term)
+    def entries_after(directory: Path, contents: Any, base_index: int, base_term: int) -> Any:
+        entries = original(directory, contents, base_index, base_term)
         return None if base_index > 1 else entries
 
-    patch.setattr(opening, "_after_base", after_base)
+    patch.setattr(opening, "entries_after", entries_after)
 
 
 def nothing_is_synced(patch: pytest.MonkeyPatch) -> None:

@@ -253,6 +253,6 @@ def _close(coroutine: Any) -> None:
     for _ in range(100):
         try:
             coroutine.close()
-        except Exception:  # noqa: BLE001, S112 (what the dead say does not count)
-            continue  # tidy: allow swallowing: see above
+        except Exception:  # noqa: BLE001, S112  tidy: allow swallowing: the dead say nothing
+            continue
         return
