@@ -129,9 +129,8 @@ def test_a_process_has_asyncio() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
                 await loop.create_future()
-        return await asyncio.gather(
-            asyncio.sleep(0.1, "x"), loop.run_in_executor(None, str, 1)
-        )  # tidy: allow sleeping-tests: virtual time
+        later = asyncio.sleep(0.1, "x")  # tidy: allow sleeping-tests: virtual time
+        return await asyncio.gather(later, loop.run_in_executor(None, str, 1))
 
     found = pair.a.run(work())
     pair.wait(5.0)
