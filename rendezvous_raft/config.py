@@ -33,7 +33,7 @@ from pydantic_settings import (
 )
 
 from rendezvous_raft.limits import COMMAND_BYTES_MAX, NAME_BYTES_MAX, NodeLimits
-from rendezvous_raft.membership import MemberConfig, RaftTimers
+from rendezvous_raft.membership import MEMBERS_MAX, MemberConfig, RaftTimers
 from rendezvous_raft.types import NodeName, Region
 
 ENVIRONMENT_PREFIX = "RENDEZVOUS_"
@@ -41,8 +41,7 @@ DEFAULT_GRPC_ADDRESS = "127.0.0.1:7600"
 DEFAULT_HTTP_ADDRESS = "127.0.0.1:7601"
 SOLE_RAFT_ADDRESS = "127.0.0.1:0"
 """Of a node that has no peers: nobody needs to find it."""
-MEMBERS_MAX = 15
-"""More voters make every commit slower and nothing safer."""
+NODE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 SECRET_SUFFIXES = ("_key", "_secret", "_password", "_token")
 MASK = "********"
 
@@ -119,7 +118,12 @@ class Address:
         return f"{host}:{self.port}"
 
 
-def _check_dialable(text: str) -> str:
+def check_dialable(text: str) -> str:
+    """The address, if others can dial it.
+
+    Raises:
+        ValueError: it is no address, or stands for every interface or any port.
+    """
     address = Address.parse(text)
     if address.is_wildcard or address.port == 0:
         raise ValueError(f"must be an address that others can dial, not {text!r}")
@@ -132,10 +136,10 @@ def _check_region(text: str) -> str:
     return text
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Name = Annotated[str, Field(pattern=NODE_NAME_PATTERN)]
 RegionName = Annotated[str, Field(min_length=1), AfterValidator(_check_region)]
 BindAddress = Annotated[str, AfterValidator(lambda text: str(Address.parse(text)))]
-DialAddress = Annotated[str, AfterValidator(_check_dialable)]
+DialAddress = Annotated[str, AfterValidator(check_dialable)]
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -209,13 +213,20 @@ class NodeConfig(BaseModel):
     """Address to listen on for peers; by default this member's own."""
     members: Annotated[tuple[MemberSettings, ...], Field(max_length=MEMBERS_MAX)] = ()
     """All members, this node among them; empty: a single node."""
+    join: bool = False
+    """Whether a node without data comes to a cluster that exists, rather than to found one."""
     timers: TimerSettings = TimerSettings()
     early_release: bool = True
     """Whether a close releases the waits of this node before it commits (semantics R6)."""
     insecure: bool = False
     """Allows clients without TLS to reach this node from other machines."""
     insecure_raft: bool = False
-    """Allows peers without TLS on other machines."""
+    """Allows peers without TLS on other machines: whoever reaches the port can change the state."""
+    raft_tls_cert: FilePath | None = None
+    """PEM certificate chain of this member, with its identity; set all of `raft_tls_*` or none."""
+    raft_tls_key: FilePath | None = None
+    raft_tls_ca: FilePath | None = None
+    """PEM certificates of the authorities that members must be signed by."""
     grpc_tls_cert: FilePath | None = None
     """PEM certificate chain of this node; set all three of `grpc_tls_*` or none."""
     grpc_tls_key: FilePath | None = None
@@ -276,14 +287,18 @@ class NodeConfig(BaseModel):
                 f"grpc_address: {self.grpc_bind} can be reached from other machines;"
                 " set grpc_tls_cert, grpc_tls_key and grpc_tls_client_ca, or insecure=true"
             )
-        if self.insecure_raft:
+        raft_tls = (self.raft_tls_cert, self.raft_tls_key, self.raft_tls_ca)
+        if any(raft_tls) and not all(raft_tls):
+            raise ValueError("raft_tls_cert, raft_tls_key, raft_tls_ca: set all or none")
+        if self.has_raft_tls or self.insecure_raft:
             return self
         raft = [*(member.raft_address for member in self.members), str(self.raft_bind)]
         exposed = [text for text in raft if not Address.parse(text).is_loopback]
         if exposed:
             raise ValueError(
-                f"raft_address: {exposed[0]} is not loopback and Raft has no TLS;"
-                " keep it on a private network and set insecure_raft=true"
+                f"raft_address: {exposed[0]} is not loopback;"
+                " set raft_tls_cert, raft_tls_key and raft_tls_ca, or, on a network that only"
+                " members reach, insecure_raft=true"
             )
         return self
 
@@ -291,6 +306,11 @@ class NodeConfig(BaseModel):
     def has_tls(self) -> bool:
         """Whether clients must come with TLS and a certificate."""
         return self.grpc_tls_cert is not None
+
+    @property
+    def has_raft_tls(self) -> bool:
+        """Whether members must come with TLS and a certificate."""
+        return self.raft_tls_cert is not None
 
     @property
     def own_member(self) -> MemberSettings | None:

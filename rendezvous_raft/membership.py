@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from rendezvous_raft.types import NodeName, Region
+from rendezvous_raft.types import NodeName, Region, Standing
+
+MEMBERS_MAX = 15
+"""More voters make every commit slower and nothing safer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,81 @@ class MemberConfig:
     """Where clients reach it; shown to people and given as a leader hint."""
     http_address: str = ""
     """Where its HTTP surface is; shown to people."""
+    standing: Standing = Standing.VOTER
+    incarnation: int = 0
+    """Number of the data directory that speaks for the member; 0: not known yet. Another directory
+    under the same name has forgotten what the member promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """The members of a cluster, in order of their names. Immutable; a change makes another."""
+
+    members: tuple[MemberConfig, ...]
+
+    def find(self, name: str) -> MemberConfig | None:
+        """The member of that name."""
+        return next((member for member in self.members if member.name == name), None)
+
+    def names(self) -> tuple[str, ...]:
+        """All names."""
+        return tuple(member.name for member in self.members)
+
+    def voters(self) -> tuple[str, ...]:
+        """The names of those who vote."""
+        return tuple(m.name for m in self.members if m.standing is Standing.VOTER)
+
+    def is_settled(self) -> bool:
+        """Whether every voter's directory is known and nobody waits for a vote."""
+        return all(
+            member.standing is Standing.NON_VOTER
+            or (member.standing is Standing.VOTER and member.incarnation)
+            for member in self.members
+        )
+
+    def with_member(self, member: MemberConfig) -> Membership:
+        """With this member, in place of the one that had its name."""
+        others = self.without(member.name).members
+        return Membership(tuple(sorted((*others, member), key=lambda each: each.name)))
+
+    def with_members(self, members: Iterable[MemberConfig]) -> Membership:
+        """With all of these."""
+        membership = self
+        for member in members:
+            membership = membership.with_member(member)
+        return membership
+
+    def without(self, name: str) -> Membership:
+        """Without the member of that name."""
+        return Membership(tuple(member for member in self.members if member.name != name))
+
+    def with_incarnations(self, known: Mapping[NodeName, int]) -> Membership:
+        """With the incarnations that are known now and were not before."""
+        return Membership(
+            tuple(
+                member
+                if member.incarnation or member.name not in known
+                else replace(member, incarnation=known[member.name])
+                for member in self.members
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AddMember:
+    """A node shall belong to the cluster: as joining, to become a voter, or as a non-voter."""
+
+    member: MemberConfig
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMember:
+    """A member shall not belong to the cluster any more."""
+
+    name: NodeName
+
+
+MembershipChange = AddMember | RemoveMember
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,17 @@ class WaitOutcome(enum.Enum):
     TIMED_OUT = "timed_out"
 
 
+class Standing(enum.Enum):
+    """What a member's word counts for (thesis 4.2.1)."""
+
+    VOTER = "voter"
+    """It votes, and counts for the majority."""
+    JOINING = "joining"
+    """It receives the log and counts for nothing; becomes a voter as soon as it has caught up."""
+    NON_VOTER = "non-voter"
+    """It receives the log and counts for nothing."""
+
+
 class Role(enum.Enum):
     """What a node is in its Raft group."""
 

@@ -39,12 +39,18 @@ environment() {
 }
 
 # Tests that need a Redis of their own find `redis-server` on the PATH, or skip and say so.
-redis_server() {
-  command -v redis-server >/dev/null && return
+redis_server() { program redis-server; }
+
+# Tests that end programs at a system call, or read their calls, find `strace` on the PATH.
+strace_program() { program strace; }
+
+# Installs the Debian package of a program's name if it is missing and that is possible.
+program() {
+  command -v "$1" >/dev/null && return
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    say "installing redis-server"
+    say "installing $1"
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
-      --no-install-recommends redis-server >/dev/null && return
+      --no-install-recommends "$1" >/dev/null && return
   fi
-  say "redis-server is missing: tests that need it will not run"
+  say "$1 is missing: tests that need it will not run"
 }

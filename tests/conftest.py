@@ -92,10 +92,10 @@ async def _no_task_is_left() -> AsyncIterator[None]:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     reason = str(report.longrepr) if report.skipped else ""
-    missing = re.search(r"redis|server", reason, re.IGNORECASE)
+    missing = re.search(r"redis|server|is not installed", reason, re.IGNORECASE)
     if REQUIRE_SERVERS and missing and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, but servers are required: {reason}"
+        report.longrepr = f"{item.nodeid} was skipped, but must not be here: {reason}"
     return report
 
 

@@ -157,6 +157,8 @@ FAULTS = [
     ({"limits": {"waiters_max": "many"}}, "limits.waiters_max: "),
     ({"grpc_tls_cert": "absent.pem"}, "grpc_tls_cert: "),
     ({"grpc_tls_cert": __file__}, "grpc_tls_cert, grpc_tls_key, grpc_tls_client_ca: "),
+    ({"raft_tls_key": "absent.pem"}, "raft_tls_key: "),
+    ({"raft_tls_ca": __file__}, "raft_tls_cert, raft_tls_key, raft_tls_ca: set all or none"),
     ({"grpc_address": "192.0.2.1:1"}, "grpc_address: 192.0.2.1:1 can be reached"),
     ({"grpc_address": "node.example:1"}, "grpc_address: "),
     ({"grpc_address": "[::]:1"}, "grpc_address: "),
@@ -216,10 +218,23 @@ def test_other_machines_need_tls_or_an_explicit_word(tmp_path: Path) -> None:
     assert load_node_config(overrides={**exposed, **tls}).has_tls
 
 
-def test_peers_on_other_machines_need_an_explicit_word(tmp_path: Path) -> None:
+def test_peers_on_other_machines_need_tls_or_an_explicit_word(tmp_path: Path) -> None:
     members = [member(1), member(2, raft_address="192.0.2.1:7")]
-    settings = cluster(tmp_path, members=members, insecure_raft=True)
-    assert str(load_node_config(overrides=settings).raft_bind) == "192.0.2.1:7"
+    settings = cluster(tmp_path, members=members)
+    (problem,) = problems_of(settings)
+    assert "set raft_tls_cert, raft_tls_key and raft_tls_ca, or" in problem
+    assert "insecure_raft=true" in problem
+    # TLS for clients is not TLS for members.
+    pem = tmp_path / "any.pem"
+    pem.touch()
+    for_clients = dict.fromkeys(("grpc_tls_cert", "grpc_tls_key", "grpc_tls_client_ca"), pem)
+    assert problems_of({**settings, **for_clients}) == (problem,)
+    tls = dict.fromkeys(("raft_tls_cert", "raft_tls_key", "raft_tls_ca"), pem)
+    for allowed in ({"insecure_raft": True}, tls, {**tls, "insecure_raft": True}):
+        config = load_node_config(overrides={**settings, **allowed})
+        assert str(config.raft_bind) == "192.0.2.1:7"
+        assert config.has_raft_tls is ("raft_tls_cert" in allowed)
+    assert load_node_config(overrides={**settings, **tls}).masked()["raft_tls_key"] == MASK
 
 
 # Values

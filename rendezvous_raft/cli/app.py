@@ -11,6 +11,7 @@ _RUN = "Run"
 _LOOK = "Look"
 _USE = "Use"
 _OPERATE = "Operate"
+_OFFLINE = "Look at files"
 
 COMMANDS = (
     LazyCommand(
@@ -52,6 +53,21 @@ COMMANDS = (
     ),
     LazyCommand(
         "check", "rendezvous_raft.cli.check:check", _OPERATE, "Checks with an exit status."
+    ),
+    LazyCommand(
+        "cert",
+        "rendezvous_raft.cli.cert:cert",
+        _OPERATE,
+        "Make and show certificates for members and clients.",
+    ),
+    LazyCommand(
+        "wal", "rendezvous_raft.cli.wal:wal", _OFFLINE, "Look at and verify a node's files."
+    ),
+    LazyCommand(
+        "snapshot",
+        "rendezvous_raft.cli.snapshot:snapshot",
+        _OFFLINE,
+        "Look into a snapshot file.",
     ),
     LazyCommand("version", "rendezvous_raft.cli.version:version", _LOOK, "Print versions."),
 )

@@ -1,4 +1,4 @@
-"""`rendezvous cluster`: status, digest, snapshot, leadership."""
+"""`rendezvous cluster`: status, members, digest, snapshot, leadership."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from rendezvous_raft.cli.exits import ExitCode
 from rendezvous_raft.cli.members import ASK_TIMEOUT_S, MemberAnswer, ask_members, leader_of
+from rendezvous_raft.cli.membership import add, members, remove
 from rendezvous_raft.cli.output import Sheet, print_answer
 from rendezvous_raft.cli.session import Session, fail, run, session_of, shared_options
 from rendezvous_raft.client.results import ClusterDescription, DigestResult
@@ -21,7 +22,11 @@ ORDER_TIMEOUT_S = 30.0
 
 @click.group()
 def cluster() -> None:
-    """Status, digest, snapshot, leadership."""
+    """Status, members, digest, snapshot, leadership."""
+
+
+for _command in (members, add, remove):
+    cluster.add_command(_command)
 
 
 @cluster.command()

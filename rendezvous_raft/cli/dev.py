@@ -19,6 +19,7 @@ from rendezvous_raft.cli.regions import parse_latencies, parse_regions
 from rendezvous_raft.cli.session import Session, fail, output_options, session_of
 from rendezvous_raft.cli.signals import stop_event
 from rendezvous_raft.cli.version import installed_versions
+from rendezvous_raft.devcluster.certificates import ClusterCertificates
 from rendezvous_raft.devcluster.cluster import ClusterSettings, DevCluster, NodeEvent
 from rendezvous_raft.devcluster.layout import NodeLayout, check_ports
 from rendezvous_raft.devcluster.processes import NodeFailed
@@ -57,6 +58,11 @@ NODES_MAX = 15
     help="Round trips between regions, as in eu-us=80,eu-ap=160. Only the links between nodes "
     "are delayed, not those to clients.",
 )
+@click.option(
+    "--tls",
+    is_flag=True,
+    help="TLS between nodes and with clients, with certificates made in the data directory.",
+)
 @click.option("--restart", is_flag=True, help="Start a node that dies again, after one second.")
 @click.option(
     "--json",
@@ -75,13 +81,14 @@ def dev(
     data_dir: Path | None,
     base_port: int,
     rtt_ms: str,
+    tls: bool,
     restart: bool,
     as_json: bool,
 ) -> None:
     """Run a cluster of processes on this machine until Ctrl-C.
 
-    Everything is bound to loopback and unencrypted: for development only. A node that dies stays
-    dead unless --restart is given.
+    Everything is bound to loopback, and unencrypted unless --tls is given: for development only. A
+    node that dies stays dead unless --restart is given.
     """
     session = session_of(ctx)
     as_json = as_json or session.output in {OutputFormat.JSON, OutputFormat.JSONL}
@@ -101,6 +108,7 @@ def dev(
             data_dir=data_dir.absolute(),
             base_port=base_port,
             latencies=latencies,
+            tls=tls,
             restart=restart,
         )
         asyncio.run(_serve(session, settings, temporary=temporary, as_json=as_json))
@@ -157,10 +165,23 @@ def _announce(
         for node in cluster.nodes
     ]
     if as_json:
-        print_json_line({"nodes": nodes})
+        answer: dict[str, object] = {"nodes": nodes}
+        if cluster.certificates is not None:
+            certificate, key = cluster.certificates.client
+            answer["tls"] = {"ca": cluster.certificates.authority, "cert": certificate, "key": key}
+        print_json_line(answer)
     elif not session.quiet:
         pids = {node.name: cluster.process(node.name).pid for node in cluster.nodes}
-        click.echo(banner(cluster.nodes, settings, pids, took_s, temporary=temporary))
+        click.echo(
+            banner(
+                cluster.nodes,
+                settings,
+                pids,
+                took_s,
+                temporary=temporary,
+                certificates=cluster.certificates,
+            )
+        )
 
 
 def banner(
@@ -170,6 +191,7 @@ def banner(
     took_s: float,
     *,
     temporary: bool,
+    certificates: ClusterCertificates | None = None,
 ) -> str:
     """What a person needs to go on: every address, where the logs are, the next commands."""
     version = installed_versions().get("rendezvous-raft", "")
@@ -197,13 +219,27 @@ def banner(
         "",
         "Next, in another terminal:",
         f"  export RENDEZVOUS_ENDPOINTS={endpoints}",
+        *_exports(certificates),
         "  rendezvous cluster status",
         f"  rendezvous branch register --service post-storage --region {nodes[0].region}",
         "  rendezvous request list",
         "",
-        "Loopback only, no encryption: for development. Stop with Ctrl-C.",
+        "Loopback only, "
+        + ("no encryption" if certificates is None else "TLS on gRPC and Raft, HTTP is plain")
+        + ": for development. Stop with Ctrl-C.",
     ]
     return "\n".join(lines)
+
+
+def _exports(certificates: ClusterCertificates | None) -> list[str]:
+    """What commands need to be heard by nodes that speak TLS."""
+    if certificates is None:
+        return []
+    certificate, key = certificates.client
+    return [
+        f"  export RENDEZVOUS_TLS_CA={certificates.authority}",
+        f"  export RENDEZVOUS_TLS_CERT={certificate} RENDEZVOUS_TLS_KEY={key}",
+    ]
 
 
 def _tell(event: NodeEvent, *, as_json: bool) -> None:

@@ -76,7 +76,7 @@ _ADVICE: tuple[tuple[type[errors.RendezvousError], str], ...] = (
     (errors.DeadlineExceeded, "run it again, or give it more time with --timeout"),
     (errors.RequestNotFound, "check the id: `rendezvous request list`"),
     (errors.RequestExpired, "nothing can be learned of it any more; register a new request"),
-    (errors.NotFound, "check the id: `rendezvous request show`"),
+    (errors.NotFound, "check the id or name that was given"),
     (errors.AlreadyExists, "choose another id; this one stands for something else"),
     (errors.InvalidArgument, "correct the value"),
     (errors.LimitExceeded, "stay within the limit; `/statusz` of a node lists all of them"),

@@ -7,6 +7,7 @@ import dataclasses
 import datetime as dt
 import enum
 import json
+import pathlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
@@ -43,7 +44,8 @@ class Sheet:
 def to_json(value: object) -> Json:
     """A result as JSON can hold it: dataclasses as objects, enums by value, bytes as text.
 
-    Bytes that are no UTF-8 become `base64:…`. Moments are ISO 8601, durations seconds.
+    Bytes that are no UTF-8 become `base64:…`. Moments are ISO 8601, durations seconds,
+    paths text.
 
     Raises:
         TypeError: A value of a kind that results do not have.
@@ -55,6 +57,8 @@ def to_json(value: object) -> Json:
             return to_json(value.value)
         case bytes():
             return _bytes_text(value)
+        case pathlib.PurePath():
+            return str(value)
         case dt.datetime():
             return value.isoformat()
         case dt.timedelta():

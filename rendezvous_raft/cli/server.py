@@ -1,4 +1,4 @@
-"""`rendezvous server run`."""
+"""`rendezvous server run|rejoin`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from rendezvous_raft.cli.exits import ExitCode
-from rendezvous_raft.cli.session import fail, output_options, session_of
+from rendezvous_raft.cli.output import Sheet, print_answer
+from rendezvous_raft.cli.session import Session, fail, output_options, session_of
+
+if TYPE_CHECKING:
+    from rendezvous_raft.config import NodeConfig
 
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h: the signal that this process gets when its parent dies."""
@@ -19,7 +24,7 @@ _PR_SET_PDEATHSIG = 1
 
 @click.group()
 def server() -> None:
-    """Run one node."""
+    """Run one node, or let a damaged one begin anew."""
 
 
 @server.command()
@@ -44,6 +49,11 @@ def server() -> None:
     "--http-address", metavar="HOST:PORT", help="Where to listen for health, metrics and status."
 )
 @click.option("--raft-address", metavar="HOST:PORT", help="Where to listen for the other nodes.")
+@click.option(
+    "--join/--no-join",
+    default=None,
+    help="Come to a cluster that exists, after `rendezvous cluster add`.",
+)
 @click.option("--reflection/--no-reflection", default=None, help="Serve gRPC reflection.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-format", type=click.Choice(["json", "console"]))
@@ -61,11 +71,85 @@ def run(
     session = session_of(ctx)
     if die_with_parent is not None:
         tie_to_parent(die_with_parent)
-    from rendezvous_raft.config import ConfigError, load_node_config  # noqa: PLC0415
+    node_config = _load(session, config, overrides)
     from rendezvous_raft.server.build import run_node  # noqa: PLC0415 - loads the engine
 
+    ctx.exit(run_node(node_config))
+
+
+@server.command()
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="RENDEZVOUS_CONFIG",
+    show_envvar=True,
+    help="The settings with which the node runs.",
+)
+@click.option("--name", help="Name of this node, one of the members.")
+@click.option("--cluster-id", help="Nodes of different clusters refuse each other.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the node's log and snapshots are.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output_options
+@click.pass_context
+def rejoin(ctx: click.Context, /, *, config: Path | None, yes: bool, **overrides: object) -> None:
+    r"""Let a node whose files are damaged begin anew, as a member without a vote.
+
+    Its old files are put aside, in a directory `damaged-...` beside the new ones; nothing is
+    deleted. Started again, the node asks the others to be let in: they go on without its vote, it
+    catches up from them, and votes again. That needs a leader, and so a majority without this node.
+
+    \b
+    Example:
+      rendezvous wal verify /var/lib/rendezvous     # what is damaged
+      rendezvous server rejoin --config node.toml
+      rendezvous server run --config node.toml
+    """
+    session = session_of(ctx)
+    node_config = _load(session, config, overrides)
+    if node_config.data_dir is None or not node_config.members:
+        raise fail(
+            session,
+            "only a member of a cluster that keeps its data on disk can rejoin",
+            next_step="name its configuration by --config",
+            exit_code=ExitCode.USAGE,
+        )
+    if not yes:
+        click.confirm(
+            f"Begin {node_config.data_dir} anew and put what is there aside?", abort=True, err=True
+        )
+    from rendezvous_raft.replication.raft.files import StorageError  # noqa: PLC0415
+    from rendezvous_raft.replication.raft.metadata import Identity  # noqa: PLC0415
+    from rendezvous_raft.replication.raft.rejoin import prepare_rejoin  # noqa: PLC0415
+
+    identity = Identity(node_config.cluster_id, node_config.name)
     try:
-        node_config = load_node_config(config, overrides)
+        done = prepare_rejoin(node_config.data_dir, identity)
+    except (StorageError, OSError) as error:
+        raise fail(
+            session,
+            str(error),
+            next_step="stop the node; check --config and the rights on its directory",
+            exit_code=ExitCode.FAILED,
+            effect="the node may have lost its vote, no file was deleted",
+        ) from None
+    kept = None if done.kept is None else str(done.kept)
+    fields = {"data_dir": str(node_config.data_dir), "kept": kept}
+    sheet = Sheet(tuple(fields), (tuple(str(value or "") for value in fields.values()),))
+    print_answer(session.form, answer=fields, sheets=[sheet], color=session.color)
+    session.note("start the node now: it catches up from the others, and then votes again")
+
+
+def _load(session: Session, config: Path | None, overrides: dict[str, object]) -> NodeConfig:
+    """The settings, or a failure that names what is wrong with them."""
+    from rendezvous_raft.config import ConfigError, load_node_config  # noqa: PLC0415
+
+    try:
+        return load_node_config(config, overrides)
     except ConfigError as error:
         raise fail(
             session,
@@ -73,7 +157,6 @@ def run(
             next_step="correct them in the file, in RENDEZVOUS_* or in the flags",
             exit_code=ExitCode.USAGE,
         ) from None
-    ctx.exit(run_node(node_config))
 
 
 def tie_to_parent(parent_pid: int) -> None:

@@ -10,10 +10,12 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from rendezvous_raft.cli.client_tls import ClientTls
 from rendezvous_raft.cli.exits import ExitCode, effect_of, exit_code_for, next_step_for
 from rendezvous_raft.cli.output import OutputFormat, default_format
 from rendezvous_raft.errors import RendezvousError
@@ -29,11 +31,15 @@ Connect = Callable[[str], "AsyncClient"]
 """Makes a client for endpoints `host:port,host:port`; tests give their own."""
 
 
-def connect(endpoints: str) -> AsyncClient:
-    """A real client. Connects lazily; close it by `async with`."""
+def connect(endpoints: str, tls: ClientTls | None = None) -> AsyncClient:
+    """A real client. Connects lazily; close it by `async with`.
+
+    Raises:
+        InvalidArgument: an endpoint is none, or a file of `tls` cannot be used.
+    """
     from rendezvous_raft import AsyncClient  # noqa: PLC0415 - grpc is loaded only when needed
 
-    return AsyncClient(endpoints)
+    return AsyncClient(endpoints, credentials=None if tls is None else tls.credentials())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class Session:
     """None: by the kind of standard output."""
     quiet: bool = False
     no_color: bool = False
+    tls: ClientTls = dataclasses.field(default_factory=ClientTls)
     connect: Connect = connect
 
     @property
@@ -80,7 +87,16 @@ def session_of(ctx: click.Context) -> Session:
 
 def shared_options(command: _F) -> _F:
     """Adds the options of `rendezvous` itself to a command; given here, they win."""
-    return _endpoints_option()(output_options(command))
+    command = output_options(command)
+    for field, text in reversed(_TLS_OPTIONS):
+        command = click.option(
+            f"--{field.replace('_', '-')}",
+            metavar="FILE",
+            help=text,
+            expose_value=False,
+            callback=_amend(field),
+        )(command)
+    return _endpoints_option()(command)
 
 
 def output_options(command: _F) -> _F:
@@ -88,6 +104,13 @@ def output_options(command: _F) -> _F:
     for option in reversed(_output_options()):
         command = option(command)
     return command
+
+
+_TLS_OPTIONS = (
+    ("tls_ca", "Speak TLS, with nodes signed by these authorities (PEM)."),
+    ("tls_cert", "Certificate to show to nodes (PEM); also give --tls-key."),
+    ("tls_key", "Its private key (PEM)."),
+)
 
 
 def _endpoints_option() -> Callable[[_F], _F]:
@@ -141,6 +164,9 @@ def _amend(field: str) -> Callable[[click.Context, click.Parameter, object], Non
                 ctx.obj = dataclasses.replace(session, endpoints=str(value), endpoints_given=True)
             case "output":
                 ctx.obj = dataclasses.replace(session, output=OutputFormat(value))
+            case "tls_ca" | "tls_cert" | "tls_key":
+                tls = dataclasses.replace(session.tls, **{field: str(value)})
+                ctx.obj = dataclasses.replace(session, tls=tls, connect=partial(connect, tls=tls))
             case "quiet":
                 ctx.obj = dataclasses.replace(session, quiet=bool(value))
             case _:

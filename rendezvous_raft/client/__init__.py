@@ -9,7 +9,7 @@ from rendezvous_raft.client._async import AsyncClient
 from rendezvous_raft.client._base import RequestScope
 from rendezvous_raft.client._policy import RetryPolicy
 from rendezvous_raft.client._sync import Client
-from rendezvous_raft.client.arguments import BranchSpec, CloseSpec, Seconds
+from rendezvous_raft.client.arguments import BranchSpec, CloseSpec, MemberSpec, Seconds
 from rendezvous_raft.client.hooks import AttemptEnded, AttemptStarted, Hooks
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Client",
     "CloseSpec",
     "Hooks",
+    "MemberSpec",
     "RequestScope",
     "RetryPolicy",
     "Seconds",

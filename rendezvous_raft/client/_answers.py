@@ -14,7 +14,7 @@ from rendezvous_raft._proto.rendezvous.v1 import types_pb2 as types
 from rendezvous_raft.client import results
 from rendezvous_raft.client._errors import error_from_failure
 from rendezvous_raft.errors import InternalError
-from rendezvous_raft.types import BranchKind, Role, Status, WaitOutcome
+from rendezvous_raft.types import BranchKind, Role, Standing, Status, WaitOutcome
 
 _STATUSES = {
     int(types.STATUS_OPEN): Status.OPEN,
@@ -35,6 +35,11 @@ _ROLES = {
     int(admin.ROLE_LEADER): Role.LEADER,
     int(admin.ROLE_FOLLOWER): Role.FOLLOWER,
     int(admin.ROLE_CANDIDATE): Role.CANDIDATE,
+}
+_STANDINGS = {
+    int(admin.STANDING_VOTER): Standing.VOTER,
+    int(admin.STANDING_JOINING): Standing.JOINING,
+    int(admin.STANDING_NON_VOTER): Standing.NON_VOTER,
 }
 _EVENT_KINDS = {
     int(pb.SUBSCRIPTION_EVENT_KIND_OPEN): results.SubscriptionEventKind.OPEN,
@@ -189,6 +194,8 @@ def cluster(answer: admin.GetClusterStatusResponse) -> results.ClusterDescriptio
                 role=_ROLES.get(member.role),
                 connected=member.connected,
                 match_index=member.match_index,
+                standing=_STANDINGS.get(member.standing),
+                raft_address=member.raft_address,
             )
             for member in answer.members
         ),
@@ -198,6 +205,8 @@ def cluster(answer: admin.GetClusterStatusResponse) -> results.ClusterDescriptio
         branches_open=answer.branches_open,
         waits_in_progress=answer.waits_in_progress,
         pid=answer.pid,
+        not_member=answer.not_member,
+        unneeded_elections=answer.unneeded_elections,
     )
 
 

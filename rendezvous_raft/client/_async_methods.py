@@ -10,7 +10,7 @@ from rendezvous_raft.client import _reads, _writes, results
 from rendezvous_raft.client._async_transport import AsyncTransport
 from rendezvous_raft.client._base import BaseClient
 from rendezvous_raft.client._calls import AnswerT, Call, ResultT
-from rendezvous_raft.client.arguments import BranchSpec, CloseSpec, Seconds
+from rendezvous_raft.client.arguments import BranchSpec, CloseSpec, MemberSpec, Seconds
 from rendezvous_raft.types import Consistency, Status
 
 
@@ -380,3 +380,23 @@ class AsyncMethods(BaseClient[AsyncTransport]):
         return await self._call(
             _reads.transfer_leadership(self._defaults, target=target, timeout=timeout)
         )
+
+    async def add_member(self, member: MemberSpec, *, timeout: Seconds | None = None) -> None:
+        """Adds a member; the leader has to be asked. Blocks until that is committed.
+
+        The node itself is started with `join = true`. It catches up, and then votes by itself.
+
+        Raises:
+            AlreadyExists: another member has the name; adding the same again changes nothing.
+        """
+        await self._call(_reads.add_member(self._defaults, member, timeout=timeout))
+
+    async def remove_member(self, name: str, *, timeout: Seconds | None = None) -> None:
+        """Removes a member; the leader has to be asked. Blocks until that is committed.
+
+        A leader that shall remove itself hands over first, and raises `Unavailable` with a hint.
+
+        Raises:
+            NotFound: there is no such member.
+        """
+        await self._call(_reads.remove_member(self._defaults, name=name, timeout=timeout))

@@ -70,6 +70,8 @@ TAKE_SNAPSHOT = Method("AdminService", "TakeSnapshot", admin.TakeSnapshotRespons
 TRANSFER_LEADERSHIP = Method(
     "AdminService", "TransferLeadership", admin.TransferLeadershipResponse, CallKind.ORDER
 )
+ADD_MEMBER = Method("AdminService", "AddMember", admin.AddMemberResponse, CallKind.ORDER)
+REMOVE_MEMBER = Method("AdminService", "RemoveMember", admin.RemoveMemberResponse, CallKind.ORDER)
 
 
 @dataclass(slots=True)

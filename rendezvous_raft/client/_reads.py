@@ -9,6 +9,7 @@ from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
 from rendezvous_raft._proto.rendezvous.v1 import types_pb2 as types
 from rendezvous_raft.client import _answers, results
 from rendezvous_raft.client._calls import (
+    ADD_MEMBER,
     CHECK_BY_REGIONS,
     CHECK_REQUEST,
     CLUSTER_STATUS,
@@ -16,6 +17,7 @@ from rendezvous_raft.client._calls import (
     DIGEST,
     FETCH_DEPENDENCIES,
     LIST_REQUESTS,
+    REMOVE_MEMBER,
     TAKE_SNAPSHOT,
     TRANSFER_LEADERSHIP,
     WAIT_REQUEST,
@@ -25,7 +27,7 @@ from rendezvous_raft.client._calls import (
     optional_duration,
     seconds,
 )
-from rendezvous_raft.client.arguments import Seconds
+from rendezvous_raft.client.arguments import MemberSpec, Seconds
 from rendezvous_raft.context import Session, current_session
 from rendezvous_raft.errors import InvalidArgument
 from rendezvous_raft.limits import NodeLimits
@@ -267,6 +269,29 @@ def transfer_leadership(
     return Call(
         TRANSFER_LEADERSHIP, request, lambda answer: answer.target, defaults.timeout(timeout)
     )
+
+
+def add_member(
+    defaults: CallDefaults, member: MemberSpec, *, timeout: Seconds | None
+) -> Call[admin.AddMemberResponse, None]:
+    """Builds AddMember."""
+    request = admin.AddMemberRequest(
+        name=member.name,
+        region=member.region,
+        raft_address=member.raft_address,
+        grpc_address=member.grpc_address,
+        http_address=member.http_address,
+        non_voter=member.non_voter,
+    )
+    return Call(ADD_MEMBER, request, lambda _answer: None, defaults.timeout(timeout))
+
+
+def remove_member(
+    defaults: CallDefaults, *, name: str, timeout: Seconds | None
+) -> Call[admin.RemoveMemberResponse, None]:
+    """Builds RemoveMember."""
+    request = admin.RemoveMemberRequest(name=name)
+    return Call(REMOVE_MEMBER, request, lambda _answer: None, defaults.timeout(timeout))
 
 
 def _find_request(request_id: str | None) -> tuple[str, Session | None]:

@@ -36,6 +36,19 @@ class BranchSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberSpec:
+    """A node that shall belong to the cluster. Addresses are host:port, as others dial them."""
+
+    name: str
+    region: str
+    raft_address: str
+    grpc_address: str
+    http_address: str
+    non_voter: bool = False
+    """Whether it shall only receive the log; a voter becomes one when it has caught up."""
+
+
+@dataclass(frozen=True, slots=True)
 class CloseSpec:
     """A close: in one region, of a global branch (empty region), or in all regions at once."""
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rendezvous_raft.errors import RendezvousError
-from rendezvous_raft.types import BranchKind, Role, Status, WaitOutcome
+from rendezvous_raft.types import BranchKind, Role, Standing, Status, WaitOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +266,9 @@ class MemberDescription:
     connected: bool
     match_index: int
     """On the leader: last log index known to be on the member; 0 elsewhere."""
+    standing: Standing | None
+    """Voter, joining (a voter soon) or non-voter; None: not known."""
+    raft_address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +293,10 @@ class ClusterDescription:
     branches_open: int
     waits_in_progress: int
     pid: int
+    not_member: bool = False
+    """Whether the leader told the node that it does not belong to the cluster, or not yet."""
+    unneeded_elections: int = 0
+    """Elections since its start that the node began although it could reach its leader."""
 
 
 @dataclass(frozen=True, slots=True)

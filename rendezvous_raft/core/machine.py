@@ -161,7 +161,7 @@ class StateMachine:
         results = self.state.results
         results[command_id] = result
         if len(results) > self.limits.command_results_max:
-            del results[next(iter(results))]
+            results.popitem(last=False)
 
     # Requests and branches
 
@@ -204,10 +204,11 @@ class StateMachine:
             events.append(RequestOpened(request_id))
         elif fresh:
             self.before_change(request)
-        events.extend(self._add_branch(request, new, command.at_ms) for new in fresh)
+        for new in fresh:
+            events.append(self._add_branch(request, new, command.at_ms))  # noqa: PERF401 (faster)
         if fresh:
             self._touch(request)
-        branch_ids = tuple(new.branch_id for new in command.branches)
+        branch_ids = tuple([new.branch_id for new in command.branches])
         result = BranchesRegistered(request_id, branch_ids, already_existed=not fresh)
         return result, tuple(events)
 
@@ -250,8 +251,9 @@ class StateMachine:
         held = len(request.branches) if request else 0
         if held + len(fresh) > limits.branches_per_request_max:
             return "branches_per_request_max"
-        if any(len(new.regions) > limits.regions_per_branch_max for new in fresh):
-            return "regions_per_branch_max"
+        for new in fresh:
+            if len(new.regions) > limits.regions_per_branch_max:
+                return "regions_per_branch_max"
         return ""
 
     def _add_branch(self, request: Request, new: NewBranch, at_ms: int) -> BranchOpened:

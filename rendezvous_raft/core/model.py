@@ -6,6 +6,7 @@ or a `list` in an order that follows from the log, never a `set`.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from rendezvous_raft.core.commands import Close, NewBranch, Scope
@@ -155,11 +156,12 @@ class State:
     """Monitored open branches in registration order; global ones under region `""`."""
     leases: dict[LeaseId, WaitLease] = field(default_factory=dict)
     leases_by_request: dict[RequestId, dict[LeaseId, WaitLease]] = field(default_factory=dict)
-    tombstones: dict[RequestId, Tombstone] = field(default_factory=dict)
-    """Oldest first."""
+    tombstones: OrderedDict[RequestId, Tombstone] = field(default_factory=OrderedDict)
+    """Oldest first, and the oldest goes first: see `results`."""
     expired_branches: dict[BranchId, RequestId] = field(default_factory=dict)
-    results: dict[CommandId, Result] = field(default_factory=dict)
-    """Answers to recent commands, oldest first."""
+    results: OrderedDict[CommandId, Result] = field(default_factory=OrderedDict)
+    """Answers to recent commands, oldest first. Not a `dict`: to find the first element of one, it
+    steps over everything that was deleted before it, tens of thousands of places a command."""
     branches_open: int = 0
     open_by_region: dict[Region, int] = field(default_factory=dict)
     """Open branches per region; global and regionless ones under `""`."""
@@ -174,10 +176,15 @@ class State:
     def count_open(self, branch: Branch) -> None:
         """Enters an open branch into the queues and counts of the regions where it is open."""
         self.branches_open += 1
+        queued = branch.monitored and branch.kind is not BranchKind.REGIONLESS
+        counts, queues = self.open_by_region, self.queues
         for region in branch.open_regions() or (ALL_REGIONS,):
-            self.open_by_region[region] = self.open_by_region.get(region, 0) + 1
-            if branch.monitored and branch.kind is not BranchKind.REGIONLESS:
-                queue = self.queues.setdefault((branch.service, region), {})
+            counts[region] = counts.get(region, 0) + 1
+            if queued:
+                key = (branch.service, region)
+                queue = queues.get(key)
+                if queue is None:
+                    queue = queues[key] = {}
                 queue[branch.branch_id] = branch
 
     def forget_open(self, branch: Branch, region: Region) -> None:

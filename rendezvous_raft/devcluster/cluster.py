@@ -18,6 +18,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Self
 
+from rendezvous_raft.devcluster.certificates import ClusterCertificates, make_certificates
 from rendezvous_raft.devcluster.delay_link import DelayLink
 from rendezvous_raft.devcluster.latencies import RegionLatencies
 from rendezvous_raft.devcluster.layout import NodeLayout, node_toml, plan_nodes
@@ -50,6 +51,8 @@ class ClusterSettings:
     latencies: RegionLatencies = field(default_factory=RegionLatencies)
     restart: bool = False
     """Whether a node that dies is started again. Otherwise it stays dead."""
+    tls: bool = False
+    """Whether nodes speak TLS with each other and with clients; certificates are made for it."""
     ready_timeout_s: float = READY_TIMEOUT_S
 
 
@@ -105,6 +108,7 @@ class DevCluster:
         self._report = report
         self._command = command
         self._nodes: tuple[NodeLayout, ...] = ()
+        self._certificates: ClusterCertificates | None = None
         self._processes: dict[str, NodeProcess] = {}
         self._links: list[DelayLink] = []
         self._supervisors: list[asyncio.Task[None]] = []
@@ -118,6 +122,11 @@ class DevCluster:
     def endpoints(self) -> str:
         """The gRPC addresses of all nodes, as clients want them: comma-separated."""
         return ",".join(node.grpc_address for node in self._nodes)
+
+    @property
+    def certificates(self) -> ClusterCertificates | None:
+        """Those that nodes and clients use; None without TLS, and before the start."""
+        return self._certificates
 
     def process(self, name: str) -> NodeProcess:
         """The process of a node, e.g. to kill it."""
@@ -178,6 +187,12 @@ class DevCluster:
             count=settings.node_count, regions=settings.regions, base_port=settings.base_port
         )
         cluster_id = _cluster_id(settings.data_dir)
+        if settings.tls:
+            self._certificates = make_certificates(
+                settings.data_dir / "certs",
+                cluster_id=cluster_id,
+                names=[node.name for node in self._nodes],
+            )
         self._processes = {}
         for node in self._nodes:
             config_path = await self._write_config(node, cluster_id)
@@ -211,6 +226,7 @@ class DevCluster:
             raft_address_by_peer=await self._open_links(node),
             rtt_ms_max=self._settings.latencies.rtt_ms_max,
             reflection=True,
+            tls=self._certificates.settings_of(node.name) if self._certificates else None,
         )
         config_path = directory / "node.toml"
         _write_private(config_path, text)

@@ -98,6 +98,7 @@ def node_toml(
     raft_address_by_peer: Mapping[str, str],
     rtt_ms_max: float,
     reflection: bool,
+    tls: Mapping[str, str] | None = None,
 ) -> str:
     """The configuration file of `node`.
 
@@ -110,6 +111,7 @@ def node_toml(
             address: the near end of a link that delays.
         rtt_ms_max: The longest round trip of the cluster, which decides the election timers.
         reflection: Whether gRPC reflection is on.
+        tls: Its settings of TLS, by name; None for plain text.
     """
     lines = [
         f"name = {_quoted(node.name)}",
@@ -121,6 +123,7 @@ def node_toml(
         f"reflection = {'true' if reflection else 'false'}",
         f"drain_timeout_s = {DRAIN_TIMEOUT_S}",
     ]
+    lines += [f"{name} = {_quoted(value)}" for name, value in (tls or {}).items()]
     lines += [f"raft_address = {_quoted(node.raft_address)}", "", "[timers]"]
     if rtt_ms_max < WAN_RTT_MS_MIN:
         lines.append('profile = "lan"')

@@ -23,6 +23,7 @@ from rendezvous_raft.core.results import (
     RequestRegistered,
 )
 from rendezvous_raft.limits import NodeLimits
+from rendezvous_raft.membership import MembershipChange
 from rendezvous_raft.node.admission import Admission
 from rendezvous_raft.node.calls import (
     BranchClosing,
@@ -262,6 +263,10 @@ class Node:
     async def transfer_leadership(self, target: NodeName | None, *, deadline_s: float) -> NodeName:
         """Hands leadership over; names the successor."""
         return await self.replicator.transfer_leadership(target, deadline_s=deadline_s)
+
+    async def change_membership(self, change: MembershipChange, *, deadline_s: float) -> None:
+        """Adds or removes a member; blocks until that is committed."""
+        await self.replicator.change_membership(change, deadline_s=deadline_s)
 
     def status(self) -> ClusterStatus:
         """What the engine knows."""

@@ -11,6 +11,7 @@ from typing import Protocol
 from rendezvous_raft.core.commands import Command
 from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.core.results import Applied
+from rendezvous_raft.membership import MembershipChange
 from rendezvous_raft.node.status import ClusterStatus, SnapshotInfo
 from rendezvous_raft.types import BranchId, CommandId, LeaseId, NodeName, RequestId, Revision
 
@@ -124,6 +125,20 @@ class Replicator(Protocol):
         Raises:
             Unavailable: this node does not lead, or no follower is caught up.
             InvalidArgument: no such member.
+        """
+        ...
+
+    async def change_membership(self, change: MembershipChange, *, deadline_s: float) -> None:
+        """Adds or removes a member; blocks until that is committed.
+
+        The leader alone can do it. One that shall remove itself hands over first, and the new
+        leader has to be asked again. A member that was added as joining becomes a voter by itself
+        when it has caught up.
+
+        Raises:
+            InvalidArgument, AlreadyExists, NotFound: the change makes no sense; nothing changed.
+            Unavailable, ReadOnly: it cannot be made now, or not here; nothing changed.
+            OutcomeUnknown: it may take effect still.
         """
         ...
 

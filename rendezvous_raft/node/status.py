@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rendezvous_raft.types import NodeName, Region, Revision, Role
+from rendezvous_raft.types import NodeName, Region, Revision, Role, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class MemberStatus:
     connected: bool
     match_index: int
     """On the leader: last log index known to be on the member; 0 elsewhere."""
+    standing: Standing = Standing.VOTER
+    raft_address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,12 @@ class ClusterStatus:
     members: tuple[MemberStatus, ...]
     halted: str | None = None
     """Why the engine has stopped for good; None while it runs."""
+    disk_failed: bool = False
+    """Whether it halted because the disk failed: only a new process can tell what is on it."""
+    not_member: bool = False
+    """Whether the leader says that this node does not belong to the cluster, or not yet."""
+    unneeded_elections: int = 0
+    """Elections that this node began although it could reach its leader."""
     read_only: str | None = None
     """Why no proposals are taken at present, e.g. a full disk."""
 

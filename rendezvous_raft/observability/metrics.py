@@ -21,7 +21,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rendezvous_raft.node.node import NodeStatistics
     from rendezvous_raft.node.status import ClusterStatus
@@ -111,6 +111,10 @@ class EngineMetrics:
         self._leader_changes = registry.counter(
             "raft_leader_changes", "Times that this node saw another leader."
         )
+        self._unneeded_elections = registry.counter(
+            "raft_unneeded_elections",
+            "Elections that this node began although it could reach its leader.",
+        )
         self._apply = registry.histogram(
             "raft_apply_duration_seconds", "Time to apply one batch of committed commands."
         )
@@ -136,6 +140,10 @@ class EngineMetrics:
         """This node follows another leader than before, or leads."""
         self._leader_changes.inc()
 
+    def elected_without_need(self) -> None:
+        """This node stands for election although its leader can be reached."""
+        self._unneeded_elections.inc()
+
     def applied(self, count: int, seconds: float) -> None:
         """A batch of commands was applied."""
         self._applied.inc(count)
@@ -149,8 +157,8 @@ class EngineMetrics:
         """A read was confirmed."""
         self._read_index.observe(seconds)
 
-    def entry_appended(self, commands: int) -> None:
-        """An entry of this node entered the log."""
+    def entry_made(self, commands: int) -> None:
+        """This node made an entry."""
         self._entry_commands.observe(commands)
 
     def snapshot_done(self, seconds: float, size_bytes: int) -> None:
@@ -293,6 +301,28 @@ class NodeGauges:
         for (service, region), count in statistics.subscribers.items():
             labels = (self._services.label(service), self._regions.label(region))
             self._subscribers.labels(*labels).inc(count)
+
+
+class SecurityMetrics:
+    """What TLS and those who were refused give to count."""
+
+    def __init__(self, registry: MetricsRegistry) -> None:
+        self._expiry = registry.gauge(
+            "tls_certificate_expiry_timestamp_seconds",
+            "When this node's certificate expires, Unix time.",
+            ["plane"],
+        )
+        self._refused = registry.counter(
+            "raft_connections_refused", "Connections of or to members that were refused."
+        )
+
+    def watch_expiry(self, plane: str, expires_at_s: Callable[[], float]) -> None:
+        """Asks at each scrape; `plane` is `grpc` or `raft`."""
+        self._expiry.labels(plane).set_function(expires_at_s)
+
+    def connection_refused(self) -> None:
+        """Somebody was refused on the links between members."""
+        self._refused.inc()
 
 
 class CallCounters:

@@ -14,7 +14,7 @@ from rendezvous_raft.core.commands import Command
 from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.core.results import Applied
 from rendezvous_raft.limits import NodeLimits
-from rendezvous_raft.membership import MemberConfig
+from rendezvous_raft.membership import MemberConfig, MembershipChange
 from rendezvous_raft.node.ports import AppliedListener, Clock
 from rendezvous_raft.node.status import ClusterStatus, MemberStatus, SnapshotInfo
 from rendezvous_raft.replication.applying import Replica
@@ -108,6 +108,10 @@ class LocalReplicator:
     async def transfer_leadership(self, target: NodeName | None, *, deadline_s: float) -> NodeName:
         """Refuses: there is nobody else."""
         raise errors.Unavailable("this node is the only member")
+
+    async def change_membership(self, change: MembershipChange, *, deadline_s: float) -> None:
+        """Refuses: what is in memory cannot be shared."""
+        raise errors.Unavailable("this node keeps its data in memory only; it stays alone")
 
     def report_parked(self, request_ids: Sequence[RequestId]) -> None:
         """See `Replicator.report_parked`: nobody else has to know."""

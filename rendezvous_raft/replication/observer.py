@@ -12,6 +12,13 @@ class EngineObserver(Protocol):
         """This node learned of another leader, or of none."""
         ...
 
+    def elected_without_need(self) -> None:
+        """This node stands for election although its leader can be reached.
+
+        One of them stalls, or the timers are too short for the network.
+        """
+        ...
+
     def applied(self, count: int, seconds: float) -> None:
         """`count` commands were applied in one slice that took `seconds`."""
         ...
@@ -24,8 +31,8 @@ class EngineObserver(Protocol):
         """A linearizable read was confirmed after `seconds`."""
         ...
 
-    def entry_appended(self, commands: int) -> None:
-        """This node, as leader, appended an entry of `commands` commands."""
+    def entry_made(self, commands: int) -> None:
+        """This node made an entry of `commands` commands, for its own log or for the leader's."""
         ...
 
     def snapshot_done(self, seconds: float, size_bytes: int) -> None:
@@ -39,6 +46,9 @@ class SilentEngineObserver:
     def leader_changed(self) -> None:
         """Ignored."""
 
+    def elected_without_need(self) -> None:
+        """Ignored."""
+
     def applied(self, count: int, seconds: float) -> None:
         """Ignored."""
 
@@ -48,8 +58,26 @@ class SilentEngineObserver:
     def read_barrier_done(self, seconds: float) -> None:
         """Ignored."""
 
-    def entry_appended(self, commands: int) -> None:
+    def entry_made(self, commands: int) -> None:
         """Ignored."""
 
     def snapshot_done(self, seconds: float, size_bytes: int) -> None:
+        """Ignored."""
+
+
+class LinkObserver(Protocol):
+    """Receives facts of the links between members; must be cheap and must not raise."""
+
+    def peer_refused(self, peer: str, reason: str) -> None:
+        """A connection from or to `peer` (a name, or an address before one is known) was refused.
+
+        Whoever can reach the port can cause it, as often as they like.
+        """
+        ...
+
+
+class SilentLinkObserver:
+    """Tells nobody."""
+
+    def peer_refused(self, peer: str, reason: str) -> None:
         """Ignored."""

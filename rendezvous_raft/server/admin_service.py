@@ -6,9 +6,15 @@ import os
 from typing import TYPE_CHECKING
 
 from rendezvous_raft._proto.rendezvous.v1 import admin_service_pb2 as pb
+from rendezvous_raft.membership import AddMember, MemberConfig, RemoveMember
 from rendezvous_raft.server import answers
-from rendezvous_raft.server.fields import check_name
-from rendezvous_raft.types import NodeName, Revision
+from rendezvous_raft.server.fields import (
+    check_address,
+    check_given_name,
+    check_name,
+    check_node_name,
+)
+from rendezvous_raft.types import NodeName, Region, Revision, Standing
 
 if TYPE_CHECKING:
     from rendezvous_raft.node.node import Node
@@ -57,3 +63,24 @@ class AdminService:
         target = NodeName(check_name(request.target, "target")) or None
         successor = await self._node.transfer_leadership(target, deadline_s=call.deadline_s)
         return pb.TransferLeadershipResponse(target=successor)
+
+    async def add_member(self, request: pb.AddMemberRequest, call: Call) -> pb.AddMemberResponse:
+        """Adds a member."""
+        member = MemberConfig(
+            name=NodeName(check_node_name(request.name, "name")),
+            region=Region(check_given_name(request.region, "region")),
+            raft_address=check_address(request.raft_address, "raft_address"),
+            grpc_address=check_address(request.grpc_address, "grpc_address"),
+            http_address=check_address(request.http_address, "http_address"),
+            standing=Standing.NON_VOTER if request.non_voter else Standing.JOINING,
+        )
+        await self._node.change_membership(AddMember(member), deadline_s=call.deadline_s)
+        return pb.AddMemberResponse()
+
+    async def remove_member(
+        self, request: pb.RemoveMemberRequest, call: Call
+    ) -> pb.RemoveMemberResponse:
+        """Removes a member."""
+        change = RemoveMember(NodeName(check_node_name(request.name, "name")))
+        await self._node.change_membership(change, deadline_s=call.deadline_s)
+        return pb.RemoveMemberResponse()

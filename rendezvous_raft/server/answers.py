@@ -15,7 +15,7 @@ from rendezvous_raft.limits import GRPC_MESSAGE_BYTES_MAX
 from rendezvous_raft.node.calls import BranchIsOpen, Synced
 from rendezvous_raft.node.rejections import close_error
 from rendezvous_raft.server.failures import to_failure
-from rendezvous_raft.types import BranchKind, Role, Status, WaitOutcome
+from rendezvous_raft.types import BranchKind, Role, Standing, Status, WaitOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,6 +53,11 @@ _ROLES = {
     Role.LEADER: admin_pb.ROLE_LEADER,
     Role.FOLLOWER: admin_pb.ROLE_FOLLOWER,
     Role.CANDIDATE: admin_pb.ROLE_CANDIDATE,
+}
+_STANDINGS = {
+    Standing.VOTER: admin_pb.STANDING_VOTER,
+    Standing.JOINING: admin_pb.STANDING_JOINING,
+    Standing.NON_VOTER: admin_pb.STANDING_NON_VOTER,
 }
 
 
@@ -299,6 +304,8 @@ def cluster_status(
                 role=_ROLES[member.role],
                 connected=member.connected,
                 match_index=member.match_index,
+                standing=_STANDINGS[member.standing],
+                raft_address=member.raft_address,
             )
             for member in status.members
         ],
@@ -308,6 +315,8 @@ def cluster_status(
         branches_open=statistics.branches_open,
         waits_in_progress=statistics.waits_in_progress,
         pid=pid,
+        not_member=status.not_member,
+        unneeded_elections=status.unneeded_elections,
     )
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from rendezvous_raft.observability.metrics import (
     EngineMetrics,
     MetricsRegistry,
     NodeMetrics,
+    SecurityMetrics,
     ServerMetrics,
 )
 from rendezvous_raft.server import admin_service, metadata_service
@@ -37,6 +39,7 @@ from rendezvous_raft.server.lifecycle import (
     serve_until_signalled,
 )
 from rendezvous_raft.server.rpcs import RpcTable
+from rendezvous_raft.server.security import LinkReports, client_credentials, member_credentials
 from rendezvous_raft.server.statusz import StatusPage
 from rendezvous_raft.server.watch import NodeWatch
 from rendezvous_raft.types import NodeName, Region
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     import socket
 
     import grpc.aio
+    from structlog.typing import FilteringBoundLogger
 
     from rendezvous_raft.node.ports import Clock, Replicator
 
@@ -78,6 +82,7 @@ class Metrics:
     node: NodeMetrics
     engine: EngineMetrics
     server: ServerMetrics
+    security: SecurityMetrics
 
     @classmethod
     def create(cls, *, names_max: int) -> Metrics:
@@ -91,6 +96,7 @@ class Metrics:
             server=ServerMetrics(
                 registry, version=product_version(), python=platform.python_version()
             ),
+            security=SecurityMetrics(registry),
         )
 
 
@@ -110,7 +116,7 @@ async def build_server(config: NodeConfig) -> Server:
     metrics = Metrics.create(names_max=config.metrics_names_max)
     clock = SystemClock()
     async with AsyncExitStack() as undo:
-        ports = await bind_ports(config, undo)
+        ports = await bind_ports(config, undo, metrics.security)
         replicator, engine_idle_s = _create_engine(config, ports, metrics, clock)
         node = Node(
             name=NodeName(config.name),
@@ -129,15 +135,18 @@ async def build_server(config: NodeConfig) -> Server:
     return server
 
 
-async def bind_ports(config: NodeConfig, undo: AsyncExitStack) -> BoundPorts:
+async def bind_ports(
+    config: NodeConfig, undo: AsyncExitStack, metrics: SecurityMetrics
+) -> BoundPorts:
     """Binds the listeners for clients and HTTP; `undo` gives them back.
 
     Raises:
-        ConfigError: an address is taken.
+        ConfigError: an address is taken, or a certificate cannot be used.
     """
+    credentials = client_credentials(config, metrics, _logger_of(config))
     listener = listen(config.http_bind)
     undo.callback(listener.close)
-    grpc_server, grpc_address = await create_grpc_server(config)
+    grpc_server, grpc_address = await create_grpc_server(config, credentials)
     undo.push_async_callback(grpc_server.stop, None)
     return BoundPorts(
         grpc_server=grpc_server,
@@ -164,15 +173,17 @@ def assemble_server(
         metrics: those that the node reports to.
         engine_idle_s: seconds since the engine was last driven, for `/livez`.
     """
-    logger = get_logger(node=config.name, region=config.effective_region)
+    logger = _logger_of(config)
     version = product_version()
     drain = DrainSignal()
+    disk_failed = asyncio.Event()
     watch = NodeWatch(
         clock=node.clock,
         status=node.status,
         metrics=metrics.server,
         logger=logger,
         find_faults=_invariants_of(node) if config.paranoid else None,
+        disk_failed=disk_failed.set,
     )
     checks = HealthChecks(
         node=node,
@@ -200,6 +211,7 @@ def assemble_server(
         http_listener=ports.http_listener,
         checks=checks,
         watch=watch,
+        disk_failed=disk_failed,
         drain=drain,
         logger=logger,
         grpc_address=str(ports.grpc_address),
@@ -229,7 +241,7 @@ def run_node(config: NodeConfig, *, on_ready: Callable[[ReadyNotice], None] | No
 
 
 async def _serve(config: NodeConfig, announce: Callable[[ReadyNotice], None]) -> int:
-    logger = get_logger(node=config.name, region=config.effective_region)
+    logger = _logger_of(config)
     _warn_of_risks(config)
     with StopSignals() as signals:
         try:
@@ -240,18 +252,25 @@ async def _serve(config: NodeConfig, announce: Callable[[ReadyNotice], None]) ->
             logger.error("node_misconfigured", problems=problems)  # noqa: TRY400  nothing to trace
             return EXIT_USAGE
         except Exception as error:
-            logger.exception("node_failed_to_start")
-            return _exit_status_of(error)
+            if not _is_refusal_of_files(error):
+                logger.exception("node_failed_to_start")
+                return EXIT_FAILED
+            reason, advice = str(error), "rendezvous wal verify DIR; rendezvous server rejoin"
+            logger.error("node_failed_to_start", reason=reason, next=advice)  # noqa: TRY400
+            return EXIT_DAMAGED  # its own status: starting again does not mend files
         announce(notice)
-        await serve_until_signalled(server, signals)
-    return EXIT_OK
+        in_order = await serve_until_signalled(server, signals)
+    return EXIT_OK if in_order else EXIT_FAILED
 
 
-def _exit_status_of(error: Exception) -> int:
-    """Files that cannot be used get a status of their own: starting again does not mend them."""
+def _logger_of(config: NodeConfig) -> FilteringBoundLogger:
+    return get_logger(node=config.name, region=config.effective_region)
+
+
+def _is_refusal_of_files(error: Exception) -> bool:
     from rendezvous_raft.replication.raft.files import StorageError  # noqa: PLC0415
 
-    return EXIT_DAMAGED if isinstance(error, StorageError) else EXIT_FAILED
+    return isinstance(error, StorageError)
 
 
 def _banner_for(config: NodeConfig) -> Callable[[ReadyNotice], None]:
@@ -264,12 +283,12 @@ def _banner_for(config: NodeConfig) -> Callable[[ReadyNotice], None]:
 
 
 def _warn_of_risks(config: NodeConfig) -> None:
-    logger = get_logger(node=config.name, region=config.effective_region)
+    logger = _logger_of(config)
     if config.in_memory:
         logger.warning("data_in_memory", consequence="nothing survives this process")
     if not config.has_tls:
         logger.warning("grpc_without_tls", address=str(config.grpc_bind))
-    if config.members:
+    if config.members and not config.has_raft_tls:
         logger.warning("raft_without_tls", address=str(config.raft_bind))
     if not config.http_bind.is_loopback:
         logger.warning("http_reachable_from_other_machines", address=str(config.http_bind))
@@ -287,22 +306,40 @@ def _create_engine(
         return local, lambda: 0.0  # it has no timers: a proposal drives it
     # Only a node with a log loads PySyncObj.
     from rendezvous_raft.replication.raft.engine import RaftReplicator  # noqa: PLC0415
+    from rendezvous_raft.replication.raft.transport import TcpLinks  # noqa: PLC0415
 
+    logger = _logger_of(config)
+    timers = config.timers.to_timers()
+    tls: LinkTls | None = None
+    credentials = member_credentials(config, metrics.security, logger)
+    if credentials is not None:
+        from rendezvous_raft.replication.raft.tls import LinkTls  # noqa: PLC0415
+
+        tls = LinkTls(credentials, cluster_id=config.cluster_id)
+    make_links = partial(
+        TcpLinks,
+        tls=tls,
+        silence_s=timers.election_min_s,
+        observer=LinkReports(metrics.security, logger, monotonic_s=clock.monotonic_s),
+    )
     raft = RaftReplicator(
         self_name=NodeName(config.name),
         members=members,
         cluster_id=config.cluster_id,
         data_dir=config.data_dir,
-        timers=config.timers.to_timers(),
+        joining=config.join,
+        listen=str(config.raft_bind),
+        timers=timers,
         limits=config.node_limits(),
         clock=clock,
         observer=metrics.engine,
+        make_links=make_links,
     )
     return raft, lambda: clock.monotonic_s() - raft.last_turn_s
 
 
 def _members_of(config: NodeConfig, ports: BoundPorts) -> tuple[MemberConfig, ...]:
-    """The members; in the entry of this node stands where it listens for its peers."""
+    """The members that the cluster is founded with."""
     if not config.members:
         own = MemberConfig(
             name=NodeName(config.name),
@@ -312,11 +349,7 @@ def _members_of(config: NodeConfig, ports: BoundPorts) -> tuple[MemberConfig, ..
             http_address=str(ports.http_address),
         )
         return (own,)
-    raft_bind = {"raft_address": str(config.raft_bind)}
-    return tuple(
-        (member.model_copy(update=raft_bind) if member.name == config.name else member).to_member()
-        for member in config.members
-    )
+    return tuple(member.to_member() for member in config.members)
 
 
 def _invariants_of(node: Node) -> Callable[[], list[str]]:

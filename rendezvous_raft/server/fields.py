@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from rendezvous_raft.config import NODE_NAME_PATTERN, check_dialable
 from rendezvous_raft.errors import InvalidArgument
 from rendezvous_raft.limits import ID_ALPHABET, ID_BYTES_MAX, NAME_BYTES_MAX
 
@@ -78,6 +79,32 @@ def check_given_name(text: str, field: str, parent: str = "") -> str:
     if not text:
         raise InvalidArgument.for_field(_path(parent, field), "must not be empty")
     return check_name(text, field, parent)
+
+
+def check_node_name(text: str, field: str) -> str:
+    """The name of a member.
+
+    Raises:
+        InvalidArgument: it is empty or too long, or has other characters than letters, digits and
+            `_.-`.
+    """
+    if not re.fullmatch(NODE_NAME_PATTERN, text):
+        raise InvalidArgument.for_field(
+            field, f"must be 1 to 64 letters, digits, '_', '.' or '-', not {text!r}"
+        )
+    return text
+
+
+def check_address(text: str, field: str) -> str:
+    """An address that others can dial, host:port.
+
+    Raises:
+        InvalidArgument: it is something else, or stands for every interface or any port.
+    """
+    try:
+        return check_dialable(text)
+    except ValueError as error:
+        raise InvalidArgument.for_field(field, str(error)) from None
 
 
 def check_names(texts: Iterable[str], field: str, *, count_max: int) -> tuple[str, ...]:

@@ -13,34 +13,40 @@ from rendezvous_raft.limits import GRPC_MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from rendezvous_raft.config import NodeConfig
+    from rendezvous_raft.credentials import Credentials, Loaded
 
 METADATA_BYTES_MAX = 16 * 1024
 """Of one call."""
 
 
-async def create_grpc_server(config: NodeConfig) -> tuple[grpc.aio.Server, Address]:
+async def create_grpc_server(
+    config: NodeConfig, credentials: Credentials | None
+) -> tuple[grpc.aio.Server, Address]:
     """A server that is bound but not started, and where it listens.
 
+    Args:
+        config: the settings.
+        credentials: for TLS; None for plain text.
+
     Raises:
-        ConfigError: the address is taken, or a certificate cannot be used.
+        ConfigError: the address is taken.
     """
     server = grpc.aio.server(options=server_options(config))
     try:
-        port = _add_port(server, config)
+        port = _add_port(server, config, credentials)
     except BaseException:
         await server.stop(None)  # one that was never stopped complains at its collection
         raise
     return server, Address(host=config.grpc_bind.host, port=port)
 
 
-def _add_port(server: grpc.aio.Server, config: NodeConfig) -> int:
+def _add_port(server: grpc.aio.Server, config: NodeConfig, credentials: Credentials | None) -> int:
     bind = config.grpc_bind
     try:
-        if config.has_tls:
-            return server.add_secure_port(str(bind), _credentials(config))
+        if credentials is not None:
+            return server.add_secure_port(str(bind), _server_credentials(credentials))
         return server.add_insecure_port(str(bind))
     except RuntimeError as error:
         raise ConfigError((f"grpc_address: cannot listen on {bind}: {error}",)) from error
@@ -67,21 +73,26 @@ def enable_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
     reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], server)
 
 
-def _credentials(config: NodeConfig) -> grpc.ServerCredentials:
-    """TLS on which a client must prove who it is too."""
-    key = _read("grpc_tls_key", config.grpc_tls_key)
-    chain = _read("grpc_tls_cert", config.grpc_tls_cert)
-    return grpc.ssl_server_credentials(
-        [(key, chain)],
-        root_certificates=_read("grpc_tls_client_ca", config.grpc_tls_client_ca),
-        require_client_auth=True,
+def _server_credentials(credentials: Credentials) -> grpc.ServerCredentials:
+    """TLS on which a client must prove who it is too; a new connection takes changed files."""
+    told = credentials.current()
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal told
+        newest = credentials.current()
+        if newest is told:
+            return None  # what is in force stays so
+        told = newest
+        return _certificates_of(newest)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _certificates_of(told),
+        fetch,  # type: ignore[arg-type]  # None is documented, and missing in the stubs
+        require_client_authentication=True,
     )
 
 
-def _read(field: str, path: Path | None) -> bytes:
-    if path is None:
-        raise ConfigError((f"{field}: must be set",))
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError((f"{field}: {error}",)) from error
+def _certificates_of(loaded: Loaded) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(loaded.key_pem, loaded.certificate_pem)], root_certificates=loaded.authorities_pem
+    )

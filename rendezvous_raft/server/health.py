@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2
 
 if TYPE_CHECKING:
     from rendezvous_raft.node.node import Node
+    from rendezvous_raft.node.status import ClusterStatus
     from rendezvous_raft.server.drain import DrainSignal
     from rendezvous_raft.server.interceptors import Context
 
@@ -105,13 +106,19 @@ class HealthChecks:
         draining = self._drain.given or self._node.statistics().draining
         checks = (
             CheckResult("started", self._started, "ok" if self._started else "not yet"),
-            CheckResult("raft", status.leader is not None, "ok" if status.leader else "no leader"),
+            CheckResult("raft", status.leader is not None, _raft_detail(status)),
             CheckResult("apply_lag", lag <= self._ready_lag_max, f"{lag} entries"),
             CheckResult("halted", status.halted is None, _reason(status.halted)),
             CheckResult("disk", status.read_only is None, _reason(status.read_only)),
             CheckResult("drain", not draining, "shutting down" if draining else "ok"),
         )
         return HealthReport(tuple(check for check in checks if check.name not in exclude))
+
+
+def _raft_detail(status: ClusterStatus) -> str:
+    if status.leader is not None:
+        return "ok"
+    return "not a member: see `rendezvous cluster add`" if status.not_member else "no leader"
 
 
 def _idle_detail(seconds: float) -> str:

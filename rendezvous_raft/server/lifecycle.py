@@ -74,6 +74,8 @@ class ServerParts:
     http_listener: socket.socket
     checks: HealthChecks
     watch: NodeWatch
+    disk_failed: asyncio.Event
+    """Set when the process has to end, for nobody knows what is on its disk."""
     drain: DrainSignal
     logger: FilteringBoundLogger
     grpc_address: str
@@ -102,6 +104,11 @@ class Server:
     def node(self) -> Node:
         """The use-cases behind the front ends."""
         return self._parts.node
+
+    @property
+    def disk_failed(self) -> asyncio.Event:
+        """Set when the process has to end, for nobody knows what is on its disk."""
+        return self._parts.disk_failed
 
     @property
     def grpc_address(self) -> str:
@@ -238,9 +245,15 @@ class StopSignals:
         (self.second if self.first.is_set() else self.first).set()
 
 
-async def serve_until_signalled(server: Server, signals: StopSignals) -> None:
-    """Drains at the first signal, hurries at the second; returns when the node has ended."""
-    await signals.first.wait()
+async def serve_until_signalled(server: Server, signals: StopSignals) -> bool:
+    """Drains at the first signal, hurries at the second; returns when the node has ended.
+
+    Returns:
+        Whether that was wanted; False: the disk failed, and only a new process can go on.
+    """
+    if not await _wanted_to_end(server, signals):
+        await server.close(drain_timeout_s=0)
+        return False
     closing = asyncio.create_task(server.close())
     hurrying = asyncio.create_task(signals.second.wait())
     try:
@@ -250,3 +263,15 @@ async def serve_until_signalled(server: Server, signals: StopSignals) -> None:
         await closing
     finally:
         hurrying.cancel()
+    return True
+
+
+async def _wanted_to_end(server: Server, signals: StopSignals) -> bool:
+    """Waits for a signal, or for a failure of the disk."""
+    waiting = [asyncio.create_task(e.wait()) for e in (signals.first, server.disk_failed)]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+    return signals.first.is_set()

@@ -115,6 +115,8 @@ class RpcTable:
             "GetDigest": Rpc(service.get_digest, call_s),
             "TakeSnapshot": Rpc(service.take_snapshot, call_s),
             "TransferLeadership": Rpc(service.transfer_leadership, call_s),
+            "AddMember": Rpc(service.add_member, call_s),
+            "RemoveMember": Rpc(service.remove_member, call_s),
         }
 
     def wrap(self, rpc: Rpc, *, service: str, method: str) -> Behaviour:

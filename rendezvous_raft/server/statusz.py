@@ -47,6 +47,8 @@ class StatusPage:
             "draining": statistics.draining,
             "halted": status.halted,
             "read_only": status.read_only,
+            "not_member": status.not_member,
+            "unneeded_elections": status.unneeded_elections,
             "members": [plain(dataclasses.asdict(member)) for member in status.members],
             "counts": {
                 "requests": statistics.requests,

@@ -30,6 +30,7 @@ class NodeWatch:
         metrics: ServerMetrics,
         logger: FilteringBoundLogger,
         find_faults: Callable[[], list[str]] | None = None,
+        disk_failed: Callable[[], None] = lambda: None,
     ) -> None:
         """Keeps what it looks at.
 
@@ -39,16 +40,20 @@ class NodeWatch:
             metrics: gets the lag of the loop.
             logger: gets the changes.
             find_faults: checks the invariants of the state (`paranoid`); None does not.
+            disk_failed: is called once when the process has to end because its disk failed.
         """
         self._clock = clock
         self._status = status
         self._metrics = metrics
         self._logger = logger
         self._find_faults = find_faults
+        self._disk_failed = disk_failed
         self._timer: asyncio.TimerHandle | None = None
         self._looked_s = clock.monotonic_s()
         self._halted: str | None = None
         self._read_only: str | None = None
+        self._not_member = False
+        self._unneeded_elections = 0
         self._leadership: tuple[int, str | None] | None = None
 
     def start(self) -> None:
@@ -71,6 +76,16 @@ class NodeWatch:
         status = self._status()
         if status.halted is not None and self._halted is None:
             self._logger.error("engine_halted", reason=status.halted, revision=status.revision)
+            if status.disk_failed:
+                self._disk_failed()
+        if status.not_member and not self._not_member:
+            self._logger.warning("not_a_member", next="rendezvous cluster add, or stop this node")
+        if status.unneeded_elections > self._unneeded_elections:
+            self._logger.warning(
+                "unneeded_election",
+                since_start=status.unneeded_elections,
+                next="look for stalls of the leader's process or disk, or set longer timers",
+            )
         if status.read_only is not None and self._read_only is None:
             self._logger.error("engine_read_only", reason=status.read_only)
         if status.read_only is None and self._read_only is not None:
@@ -84,6 +99,7 @@ class NodeWatch:
                 revision=status.revision,
             )
         self._halted, self._read_only = status.halted, status.read_only
+        self._not_member, self._unneeded_elections = status.not_member, status.unneeded_elections
         self._leadership = (status.term, status.leader)
         for fault in self._find_faults() if self._find_faults else ():
             self._logger.error("invariant_broken", fault=fault, revision=status.revision)

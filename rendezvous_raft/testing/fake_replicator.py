@@ -16,6 +16,7 @@ from rendezvous_raft.core.commands import Command
 from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.core.results import Applied
 from rendezvous_raft.limits import StateLimits
+from rendezvous_raft.membership import MembershipChange
 from rendezvous_raft.node.ports import AppliedListener, Clock
 from rendezvous_raft.node.status import ClusterStatus, SnapshotInfo
 from rendezvous_raft.types import NodeName, Region, RequestId, Revision, Role
@@ -57,6 +58,7 @@ class FakeReplicator:
         self.barriers = 0
         """Read barriers asked for."""
         self.reported: list[tuple[RequestId, ...]] = []
+        self.membership_changes: list[MembershipChange] = []
         """Reports of parked requests that this node sent."""
         self.parked_by_others: tuple[RequestId, ...] = ()
         self.opened = self.closed = False
@@ -231,6 +233,10 @@ class FakeReplicator:
             raise errors.Unavailable("this node does not lead")
         self.role = Role.FOLLOWER
         return target or NodeName("n2")
+
+    async def change_membership(self, change: MembershipChange, *, deadline_s: float) -> None:
+        """See `Replicator.change_membership`: remembered in `membership_changes`."""
+        self.membership_changes.append(change)
 
     def report_parked(self, request_ids: Sequence[RequestId]) -> None:
         """See `Replicator.report_parked`."""

@@ -36,6 +36,8 @@ class Crash(Exception):
 class _Content:
     """A file, whatever its name."""
 
+    path: Path
+    """Its newest name."""
     cached: bytearray = field(default_factory=bytearray)
     stable: bytearray = field(default_factory=bytearray)
     pending: list[tuple[int, bytes]] = field(default_factory=list)
@@ -49,13 +51,21 @@ class _Content:
             _put(self.stable, offset, content)
         self.pending.clear()
 
-    def after_power_loss(self, rng: random.Random, share: float) -> _Content:
+    def tear_last_write(self, rng: random.Random) -> None:
+        """Leaves only the beginning of the last write."""
+        offset, content = self.pending.pop()
+        self.pending.append((offset, content[: rng.randrange(len(content) + 1)]))
+        self.cached = bytearray(self.stable)
+        for start, piece in self.pending:
+            _put(self.cached, start, piece)
+
+    def after_power_loss(self, path: Path, rng: random.Random, share: float) -> _Content:
         image = bytearray(self.stable)
         for offset, content in self.pending:
             for start, piece in _sectors(offset, content):
                 if rng.random() < share:
                     _put(image, start, piece)
-        return _Content(bytearray(image), image)
+        return _Content(path, bytearray(image), image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,7 @@ class _Disk:
             if rng.random() < share_names:
                 change.apply(names)
         images = {
-            path: content.after_power_loss(rng, share_bytes)
+            path: content.after_power_loss(path, rng, share_bytes)
             for path, content in names.items()
             if self.directories.get(path.parent, True)
         }
@@ -128,6 +138,8 @@ class MemoryFiles:
         """Every call that changes something or syncs, with the name of the file."""
         self.crash_at: int | None = None
         """Number of the call, from 0, before which everything ends."""
+        self.before_call: list[Callable[[str], None]] = []
+        """Told of each call, as it will stand in `calls`, before anything of it happens."""
         self.failing: Callable[[str], int | None] = lambda _call: None
         """Says which error (an `errno`) a call, as it would stand in `calls`, fails with."""
         self._disk = disk or _Disk()
@@ -141,6 +153,13 @@ class MemoryFiles:
     def power_loss(self, rng: random.Random) -> MemoryFiles:
         """What the next process finds when the machine ends: what is synced, and chance."""
         return MemoryFiles(room_bytes=self.room_bytes, disk=self._disk.after_power_loss(rng))
+
+    def tear_last_write(self, path: Path, rng: random.Random) -> None:
+        """Undoes a part of the last write to a file, which must not have been synced since.
+
+        As when the process was killed in the middle of it: a beginning has reached the cache.
+        """
+        self._disk.names[path].tear_last_write(rng)
 
     # Looking and damaging
 
@@ -202,21 +221,23 @@ class MemoryFiles:
     def create(self, path: Path) -> OpenFile:
         """See `FileLayer`."""
         with self.call("create", path):
-            content = _Content()
+            content = _Content(path)
             self._disk.change({path: content})
-            return _MemoryFile(self, path, content)
+            return _MemoryFile(self, content)
 
     def open(self, path: Path) -> OpenFile:
         """See `FileLayer`."""
         with self._mutex:
             if path not in self._disk.names:
                 raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
-            return _MemoryFile(self, path, self._disk.names[path])
+            return _MemoryFile(self, self._disk.names[path])
 
     def rename(self, source: Path, target: Path) -> None:
         """See `FileLayer`."""
         with self.call("rename", target):
-            self._disk.change({source: None, target: self._disk.names[source]})
+            content = self._disk.names[source]
+            content.path = target
+            self._disk.change({source: None, target: content})
 
     def unlink(self, path: Path) -> None:
         """See `FileLayer`."""
@@ -259,6 +280,8 @@ class MemoryFiles:
         To be used as `with files.call(...)`: what is inside excludes other calls.
         """
         call = f"{name} {path.name}"
+        for told in self.before_call:
+            told(call)
         with self._mutex:
             if self.crash_at is not None and len(self.calls) >= self.crash_at:
                 raise Crash(f"before call {self.crash_at}: {call}")
@@ -277,9 +300,8 @@ class MemoryFiles:
 class _MemoryFile:
     """An `OpenFile` of a `MemoryFiles`."""
 
-    def __init__(self, files: MemoryFiles, path: Path, content: _Content) -> None:
+    def __init__(self, files: MemoryFiles, content: _Content) -> None:
         self._files = files
-        self._path = path
         self._content = content
         self._closed = False
 
@@ -290,7 +312,7 @@ class _MemoryFile:
     def write_at(self, offset: int, content: bytes) -> None:
         self._check_open()
         try:
-            with self._files.call("write", self._path):
+            with self._files.call("write", self._content.path):
                 self._files.check_room(offset + len(content) - self.size())
                 self._content.write(offset, content)
         except OSError:
@@ -303,14 +325,14 @@ class _MemoryFile:
 
     def allocate(self, size: int) -> None:
         self._check_open()
-        with self._files.call("allocate", self._path):
+        with self._files.call("allocate", self._content.path):
             self._files.check_room(size - self.size())
             self._content.write(size, b"")
 
     def fdatasync(self) -> None:
         self._check_open()
         try:
-            with self._files.call("fdatasync", self._path):
+            with self._files.call("fdatasync", self._content.path):
                 self._content.sync()
         except OSError:
             # As Linux does: the pages count as clean now, and never reached the disk.
@@ -322,7 +344,7 @@ class _MemoryFile:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF), str(self._path))
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), str(self._content.path))
 
 
 class _MemoryLock:

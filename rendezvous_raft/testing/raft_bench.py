@@ -14,20 +14,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import cast
 
-from rendezvous_raft.membership import RaftTimers
+from rendezvous_raft.membership import MemberConfig, Membership, RaftTimers
 from rendezvous_raft.replication.raft.frames import FrameReader, encode_frame
 from rendezvous_raft.replication.raft.guard import REGULAR
 from rendezvous_raft.replication.raft.journal import DurableJournal
 from rendezvous_raft.replication.raft.links import Links, Node
 from rendezvous_raft.replication.raft.member import Message
 from rendezvous_raft.replication.raft.messages import check_message
+from rendezvous_raft.replication.raft.metadata import Birth
 from rendezvous_raft.replication.raft.outbox import Outbox
 from rendezvous_raft.replication.raft.rules import Raft
-from rendezvous_raft.replication.raft.storage import DiskFull, DurableLog, LogEntry, Recovered
+from rendezvous_raft.replication.raft.storage import DurableLog
+from rendezvous_raft.testing.bench_store import BenchStore
 from rendezvous_raft.testing.fake_clock import FakeClock
+from rendezvous_raft.types import NodeName, Region, Standing
 
 ROUNDS_MAX = 1_000
 """Deliveries of everything on its way, after which a network that is never quiet is a fault."""
@@ -45,71 +48,6 @@ class Letter:
     def kind(self) -> str:
         """Type of the message."""
         return str(self.message["type"])
-
-
-@dataclass(slots=True)
-class _Disk:
-    """What survives a crash, or what would be written."""
-
-    term: int = 0
-    voted_for: str | None = None
-    base: tuple[int, int] = (1, 0)
-    entries: list[LogEntry] = field(default_factory=list)
-
-    def copy(self) -> _Disk:
-        return replace(self, entries=list(self.entries))
-
-
-class BenchStore:
-    """Has the interface of `DurableLog`; a sync happens when it is told to, or at once."""
-
-    def __init__(self, durable: _Disk | None = None) -> None:
-        self.position = self.synced = 0
-        self.read_only: str | None = None
-        self.syncs_at_once = True
-        self._durable = durable or _Disk()
-        self._cached = self._durable.copy()
-
-    def recovered(self) -> Recovered:
-        """What a new life finds."""
-        disk = self._durable
-        return Recovered(disk.term, disk.voted_for, *disk.base, list(disk.entries), None)
-
-    def after_crash(self) -> BenchStore:
-        """The store of the next life: nothing that was not synced is there."""
-        return BenchStore(self._durable.copy())
-
-    def sync(self) -> None:
-        """Everything written is on stable storage now."""
-        self._durable = self._cached.copy()
-        self.synced = self.position
-
-    def append(self, payload: bytes, index: int, term: int) -> None:
-        """See `DurableLog.append`."""
-        if self.read_only is not None:
-            raise DiskFull(self.read_only)
-        self._cached.entries.append((payload, index, term))
-        self._mutated()
-
-    def truncate_from(self, index: int) -> None:
-        """See `DurableLog.truncate_from`."""
-        self._cached.entries = [entry for entry in self._cached.entries if entry[1] < index]
-        self._mutated()
-
-    def set_term(self, term: int, voted_for: str | None) -> None:
-        """See `DurableLog.set_term`."""
-        self._cached.term, self._cached.voted_for = term, voted_for
-        self._mutated()
-
-    def restart_at(self, index: int, term: int) -> None:
-        """The log begins anew behind a snapshot."""
-        self._cached.base, self._cached.entries = (index, term), []
-        self._mutated()
-
-    def _mutated(self) -> None:
-        self.position += 1
-        if self.syncs_at_once:
-            self.sync()
 
 
 class BenchLinks(Links):
@@ -170,13 +108,17 @@ class BenchMember:
         """Leaders that became known, in order."""
         self.parked: dict[str, tuple[str, ...]] = {}
         self.halted: str | None = None
+        self.told_not_member = 0
+        """How often the leader said that it does not know this member."""
+        self.needless_elections = 0
         self.snapshot: tuple[int, int, bytes] | None = None
         """Index, term and bytes of a snapshot that can be sent."""
         self.links = BenchLinks(bench, name, store)
-        self.log = DurableJournal(cast("DurableLog", store), store.recovered())
+        recovered = store.recovered()
+        self.log = DurableJournal(cast("DurableLog", store), recovered, bench.founders)
         self.raft = Raft(
             name=name,
-            others=[other for other in bench.names if other != name],
+            birth=recovered.birth,
             log=self.log,
             links=self.links,
             timers=bench.timers,
@@ -260,13 +202,24 @@ class BenchMember:
             self.raft.answer_snapshot(node, offset=received, installed=0)
             return
         self.store.restart_at(message["index"], message["snapshot_term"])
-        self.log.restart_at(message["index"], message["snapshot_term"])
+        self.log.restart_at(message["index"], message["snapshot_term"], self.raft.membership)
         self.raft.commit_index = self.raft.last_applied = message["index"]
         self.raft.answer_snapshot(node, offset=0, installed=message["index"])
 
     def parked_reported(self, name: str, request_ids: Sequence[str]) -> None:
         """See `member.Host`."""
         self.parked[name] = tuple(request_ids)
+
+    def membership_changed(self) -> None:
+        """See `member.Host`: letters find everybody."""
+
+    def not_member(self) -> None:
+        """See `member.Host`."""
+        self.told_not_member += 1
+
+    def elected_without_need(self) -> None:
+        """See `member.Host`."""
+        self.needless_elections += 1
 
     def halt(self, reason: str) -> None:
         """See `member.Host`."""
@@ -283,6 +236,8 @@ class RaftBench:
         self.clock = FakeClock()
         self.letters: list[Letter] = []
         """Messages on their way, in the order in which they were sent."""
+        self.founders = Membership(tuple(_founder(name) for name in names))
+        """The membership that the configuration of each of them names."""
         self._cut: dict[tuple[str, str], None] = {}
         self._members = {name: BenchMember(self, name, BenchStore()) for name in names}
 
@@ -304,7 +259,7 @@ class RaftBench:
 
     def post(self, letter: Letter) -> None:
         """Sends a letter; it is lost where the link is cut."""
-        if self.is_linked(letter.sender, letter.receiver):
+        if letter.receiver in self._members and self.is_linked(letter.sender, letter.receiver):
             self.letters.append(letter)
 
     def on_the_way(self, kind: str = "", *, sender: str = "", receiver: str = "") -> list[Letter]:
@@ -344,14 +299,25 @@ class RaftBench:
         """Cuts a member off: what is on its way to and from it is lost."""
         for other in self.names:
             if other != name:
-                self._cut[name, other] = self._cut[other, name] = None
+                self.cut_between(name, other)
+
+    def cut_between(self, one: str, other: str) -> None:
+        """Cuts two members off from each other."""
+        self._cut[one, other] = self._cut[other, one] = None
         self.letters = [x for x in self.letters if self.is_linked(x.sender, x.receiver)]
 
     def heal(self) -> None:
         """Every link is there again, and is reported as new where it was cut."""
-        healed, self._cut = self._cut, {}
-        for sender, receiver in healed:
-            self[sender].raft.peer_connected(Node(receiver))
+        for one, other in list(self._cut):
+            self.heal_between(one, other)
+
+    def heal_between(self, one: str, other: str) -> None:
+        """The link between two members is there again, if it was cut."""
+        for sender, receiver in ((one, other), (other, one)):
+            if (sender, receiver) in self._cut:
+                del self._cut[sender, receiver]
+                self[receiver].raft.greeted(Node(sender), self[sender].raft.birth)
+                self[sender].raft.peer_connected(Node(receiver))
 
     # Time
 
@@ -391,9 +357,29 @@ class RaftBench:
 
     def crash(self, name: str) -> None:
         """Ends a member's life; what was not synced is gone, and a new life begins."""
-        store = self._members[name].store.after_crash()
+        self._begin_life(name, self._members[name].store.after_crash())
+
+    def begin_anew(self, name: str, birth: Birth) -> None:
+        """A node with an empty directory, whether there was one of that name or not."""
+        self._begin_life(name, BenchStore(birth=birth))
+
+    def greet(self) -> None:
+        """Everybody learns which directory speaks for whom."""
+        for member in self:
+            for other in self:
+                if other is not member:
+                    member.raft.greeted(Node(other.name), other.raft.birth)
+
+    def _begin_life(self, name: str, store: BenchStore) -> None:
         self.letters = [x for x in self.letters if name not in (x.sender, x.receiver)]
+        self.names = tuple(sorted({*self.names, name}))
         self._members[name] = BenchMember(self, name, store)
         for other in self.names:
             if other != name and self.is_linked(other, name):
+                self[other].raft.greeted(Node(name), self[name].raft.birth)
+                self[name].raft.greeted(Node(other), self[other].raft.birth)
                 self[other].raft.peer_connected(Node(name))
+
+
+def _founder(name: str) -> MemberConfig:
+    return MemberConfig(NodeName(name), Region("eu"), f"{name}:1", standing=Standing.VOTER)

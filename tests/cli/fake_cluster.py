@@ -12,7 +12,7 @@ from click.testing import Result
 
 from rendezvous_raft.client import AsyncClient, results
 from rendezvous_raft.errors import NoLeader
-from rendezvous_raft.types import BranchKind, Role, Status
+from rendezvous_raft.types import BranchKind, Role, Standing, Status
 
 Invoke = Callable[..., Result]
 """Runs a command line, given as one string, or in parts."""
@@ -20,7 +20,9 @@ MOMENT = dt.datetime(2030, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 
 
 def member(name: str, region: str, address: str) -> results.MemberDescription:
-    return results.MemberDescription(name, region, address, "127.0.0.1:1", None, True, 0)
+    return results.MemberDescription(
+        name, region, address, "127.0.0.1:1", None, True, 0, Standing.VOTER, "127.0.0.1:2"
+    )
 
 
 MEMBERS = (

@@ -16,6 +16,7 @@ from rendezvous_raft.cli import monitor as monitor_command
 from rendezvous_raft.cli.dev import banner
 from rendezvous_raft.cli.exits import ExitCode
 from rendezvous_raft.config import NodeConfig
+from rendezvous_raft.devcluster.certificates import ClusterCertificates
 from rendezvous_raft.devcluster.cluster import ClusterSettings, DevCluster
 from rendezvous_raft.devcluster.latencies import RegionLatencies
 from rendezvous_raft.devcluster.layout import NodeLayout, plan_nodes
@@ -237,3 +238,9 @@ def test_the_banner_names_every_address_and_the_next_commands(tmp_path: Path) ->
     assert "export RENDEZVOUS_ENDPOINTS=127.0.0.1:7600,127.0.0.1:7610,127.0.0.1:7620" in text
     assert "rendezvous cluster status" in text
     assert "stays dead" in text
+    assert "no encryption" in text
+    certificates = ClusterCertificates(tmp_path / "certs")
+    text = banner(nodes, settings, pids, 1.23, temporary=False, certificates=certificates)
+    assert f"export RENDEZVOUS_TLS_CA={tmp_path}/certs/ca.pem" in text
+    assert f"RENDEZVOUS_TLS_KEY={tmp_path}/certs/dev-key.pem" in text
+    assert "no encryption" not in text

@@ -257,7 +257,9 @@ class FakeNode:
     def _answer_GetClusterStatus(
         self, request: admin.GetClusterStatusRequest
     ) -> admin.GetClusterStatusResponse:
-        member = admin.Member(name="n1", role=admin.ROLE_LEADER, connected=True)
+        member = admin.Member(
+            name="n1", role=admin.ROLE_LEADER, connected=True, standing=admin.STANDING_JOINING
+        )
         return admin.GetClusterStatusResponse(name="n1", role=admin.ROLE_LEADER, members=[member])
 
     def _answer_GetDigest(self, request: admin.GetDigestRequest) -> admin.GetDigestResponse:
@@ -272,6 +274,14 @@ class FakeNode:
         self, request: admin.TransferLeadershipRequest
     ) -> admin.TransferLeadershipResponse:
         return admin.TransferLeadershipResponse(target=request.target or "n2")
+
+    def _answer_AddMember(self, request: admin.AddMemberRequest) -> admin.AddMemberResponse:
+        return admin.AddMemberResponse()
+
+    def _answer_RemoveMember(
+        self, request: admin.RemoveMemberRequest
+    ) -> admin.RemoveMemberResponse:
+        return admin.RemoveMemberResponse()
 
 
 def _handlers(node: FakeNode) -> list[grpc.GenericRpcHandler]:

@@ -15,6 +15,7 @@ from rendezvous_raft._proto.rendezvous.v1 import types_pb2 as types
 from rendezvous_raft.client import (
     BranchSpec,
     CloseSpec,
+    MemberSpec,
 )
 from rendezvous_raft.client.results import SubscriptionEventKind
 from rendezvous_raft.errors import (
@@ -26,7 +27,7 @@ from rendezvous_raft.errors import (
     PermissionDenied,
     Unavailable,
 )
-from rendezvous_raft.types import Role, Status, WaitOutcome
+from rendezvous_raft.types import Role, Standing, Status, WaitOutcome
 
 
 async def test_a_time_out_of_a_wait_is_a_result(node: FakeNode, open_client: OpenClient) -> None:
@@ -149,6 +150,7 @@ async def test_small_reads(node: FakeNode, open_client: OpenClient) -> None:
     status = await call(client, "cluster_status")
     assert status.role is Role.LEADER
     assert status.members[0].connected
+    assert status.members[0].standing is Standing.JOINING
     assert (await call(client, "digest", min_revision=3)).digest == "ab"
     assert (await call(client, "take_snapshot")).size_bytes == 9
 
@@ -163,6 +165,20 @@ async def test_lists_go_page_by_page(node: FakeNode, open_client: OpenClient) ->
     assert [sent.service for sent in node.received] == ["", "s", "s"]
     with pytest.raises(InvalidArgument):
         await call(client, "list_requests", status=Status.UNKNOWN)
+
+
+async def test_members_are_added_and_removed(node: FakeNode, open_client: OpenClient) -> None:
+    client = open_client(node)
+    spec = MemberSpec("n4", "ap", "h:1", "h:2", "h:3", non_voter=True)
+    await call(client, "add_member", spec)
+    await call(client, "remove_member", "n4")
+    added, removed = node.received
+    assert (added.name, added.region, added.non_voter) == ("n4", "ap", True)
+    assert (added.raft_address, added.grpc_address, added.http_address) == ("h:1", "h:2", "h:3")
+    assert removed.name == "n4"
+    node.script["AddMember"].append(ChannelFault(grpc.StatusCode.UNAVAILABLE))
+    with pytest.raises(Disconnected):
+        await call(client, "add_member", spec)
 
 
 async def test_an_order_is_not_repeated_when_it_may_have_been_done(

@@ -7,7 +7,10 @@ import shutil
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+
+from keyring import Keyring
 
 from rendezvous_raft.core import snapshot
 from rendezvous_raft.limits import NodeLimits
@@ -16,11 +19,14 @@ from rendezvous_raft.node.ports import Replicator
 from rendezvous_raft.node.system import SystemClock
 from rendezvous_raft.replication.observer import SilentEngineObserver
 from rendezvous_raft.replication.raft.engine import RaftReplicator
+from rendezvous_raft.replication.raft.links import MakeLinks
 from rendezvous_raft.replication.raft.snapshotting import DEFAULT_POLICY, SnapshotPolicy
+from rendezvous_raft.replication.raft.transport import TcpLinks
 from rendezvous_raft.types import NodeName, Region, Role
 
 POLL_S = 0.005
 PATIENCE_S = 20.0
+CLUSTER_ID = "contract"
 CLOCK = SystemClock()
 
 
@@ -63,30 +69,50 @@ class RaftCluster:
     """Members in this process, each with its own directory and its own port of loopback."""
 
     def __init__(
-        self, directory: Path, ports: list[int], limits: NodeLimits, snapshots: SnapshotPolicy
+        self,
+        directory: Path,
+        ports: list[int],
+        limits: NodeLimits,
+        snapshots: SnapshotPolicy,
+        *,
+        tls: bool = False,
     ) -> None:
         self._directory = directory
         self._limits = limits
         self._snapshots = snapshots
+        self._keyring = Keyring(directory / "certs", CLUSTER_ID) if tls else None
         self.members = [
             MemberConfig(NodeName(f"n{number}"), Region("eu"), f"127.0.0.1:{port}")
             for number, port in enumerate(ports, start=1)
         ]
         self.engines: dict[str, RaftReplicator] = {}
+        self.spare_ports: list[int] = []
+        self._newcomers: dict[str, MemberConfig] = {}
         self._listening: dict[str, Callable[[RaftReplicator], None]] = {}
 
-    def make(self, name: str) -> RaftReplicator:
+    def directory_of(self, name: str) -> Path:
+        return self._directory / name
+
+    def make(
+        self, name: str, *, members: list[MemberConfig] | None = None, joining: bool = False
+    ) -> RaftReplicator:
         """A new life of a member, not opened yet."""
+        make_links: MakeLinks = TcpLinks
+        if self._keyring is not None:
+            tls = self._keyring.link_tls(name, cluster_id=CLUSTER_ID)
+            make_links = partial(TcpLinks, tls=tls)
         engine = RaftReplicator(
             self_name=NodeName(name),
-            members=self.members,
-            cluster_id="contract",
+            members=members or self.members,
+            joining=joining,
+            cluster_id=CLUSTER_ID,
             data_dir=self._directory / name,
             timers=RaftTimers.lan(),
             limits=self._limits,
             clock=CLOCK,
             observer=SilentEngineObserver(),
             segment_bytes=1 << 20,
+            make_links=make_links,
             snapshot_policy=self._snapshots,
         )
         self.engines[name] = engine
@@ -96,6 +122,19 @@ class RaftCluster:
         engine = self.make(name)
         await engine.open()
         return engine
+
+    async def start_newcomer(self, member: MemberConfig) -> RaftReplicator:
+        """Starts a node that is no founder; the founders' files do not name it."""
+        engine = self.make(member.name, members=[*self.members, member], joining=True)
+        self._newcomers[member.name] = member
+        await engine.open()
+        return engine
+
+    async def restart(self, name: str) -> RaftReplicator:
+        """Starts a member as it was started before."""
+        if name in self._newcomers:
+            return await self.start_newcomer(self._newcomers[name])
+        return await self.start(name)
 
     async def stop(self, name: str) -> None:
         await self.engines.pop(name).close()
@@ -147,9 +186,8 @@ class RaftCluster:
         for other in [engine, *self.engines.values()]:
             for name, link in other._links._links.items():
                 if other is engine or name == engine.status().name:
-                    link._address = "127.0.0.1:1"
-                    if link._transport is not None:
-                        link._transport.abort()
+                    link.address = "127.0.0.1:1"
+                    link._break_off()
         for inbound in list(links._inbound):
             inbound.abort()
 
@@ -173,10 +211,13 @@ async def raft_cluster(
     size: int = 3,
     limits: NodeLimits | None = None,
     snapshots: SnapshotPolicy = DEFAULT_POLICY,
+    tls: bool = False,
+    spare_ports: int = 0,
 ) -> AsyncIterator[RaftCluster]:
     """A cluster that has a leader. Its files are removed at the end: they are not small."""
-    with reserved_ports(size) as ports:
-        cluster = RaftCluster(directory, ports, limits or NodeLimits(), snapshots)
+    with reserved_ports(size + spare_ports) as ports:
+        cluster = RaftCluster(directory, ports[:size], limits or NodeLimits(), snapshots, tls=tls)
+        cluster.spare_ports = ports[size:]
         try:
             for member in cluster.members:
                 await cluster.start(member.name)
@@ -184,8 +225,7 @@ async def raft_cluster(
             yield cluster
         finally:
             await cluster.close()
-            for member in cluster.members:
-                shutil.rmtree(directory / member.name, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 async def failure_of(call: Awaitable[object]) -> BaseException | None:

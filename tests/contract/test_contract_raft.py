@@ -68,3 +68,10 @@ class TestRaftReplicatorAlone(ReplicatorContract):
     async def engines(self, tmp_path: Path) -> AsyncIterator[RaftEngines]:
         async with raft_cluster(tmp_path, size=1) as cluster:
             yield RaftEngines(cluster, tmp_path, follower_first=False)
+
+
+class TestRaftReplicatorOverTls(ReplicatorContract):
+    @pytest.fixture
+    async def engines(self, tmp_path: Path) -> AsyncIterator[RaftEngines]:
+        async with raft_cluster(tmp_path, tls=True) as cluster:
+            yield RaftEngines(cluster, tmp_path, follower_first=True)

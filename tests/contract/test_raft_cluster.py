@@ -20,9 +20,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[RaftCluster]:
-    async with raft_cluster(tmp_path) as cluster:
+async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RaftCluster]:
+    async with raft_cluster(tmp_path, tls=getattr(request, "param", False)) as cluster:
         yield cluster
+
+
+over_both = pytest.mark.parametrize("cluster", [False, True], ids=["plain", "tls"], indirect=True)
 
 
 async def fill(engine: Replicator, count: int, prefix: str = "b") -> None:
@@ -71,6 +74,7 @@ async def test_a_follower_forwards(cluster: RaftCluster) -> None:
     assert len(leader.state.state.branches) == 40
 
 
+@over_both
 async def test_nothing_acknowledged_is_lost_or_doubled_when_leaders_go(
     cluster: RaftCluster,
 ) -> None:
@@ -155,9 +159,10 @@ async def test_an_isolated_leader_neither_acknowledges_nor_confirms(cluster: Raf
         assert list(engine.state.state.requests) == ["kept"]
 
 
-async def test_a_follower_far_behind_installs_a_snapshot(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_follower_far_behind_installs_a_snapshot(tmp_path: Path, *, tls: bool) -> None:
     policy = SnapshotPolicy(entries_kept=0, chunk_bytes=4_096)
-    async with raft_cluster(tmp_path, snapshots=policy) as cluster:
+    async with raft_cluster(tmp_path, snapshots=policy, tls=tls) as cluster:
         await _install_far_behind(cluster)
 
 

@@ -12,15 +12,19 @@ from contract_cluster import CLOCK, raft_cluster, soon_s, until
 from pysyncobj.node import Node
 from replicator_contract import branch
 
+from rendezvous_raft.membership import MemberConfig, Membership
 from rendezvous_raft.replication.applying import Replica
 from rendezvous_raft.replication.observer import SilentEngineObserver
 from rendezvous_raft.replication.raft import snapshotting
 from rendezvous_raft.replication.raft.journal import DurableJournal
+from rendezvous_raft.replication.raft.memberships import encode_membership
 from rendezvous_raft.replication.raft.rules import Raft
 from rendezvous_raft.replication.raft.snapshotting import DEFAULT_POLICY, SnapshotPolicy, Snapshots
 from rendezvous_raft.replication.raft.storage import DiskFull, DurableLog
+from rendezvous_raft.types import NodeName, Region
 
 LEADER = Node("a")
+MEMBERSHIP = Membership((MemberConfig(NodeName("n1"), Region("eu"), "127.0.0.1:1"),))
 
 
 @pytest.mark.slow
@@ -95,7 +99,7 @@ class Bench:
     def __init__(self) -> None:
         self.answers: list[tuple[int, int]] = []
         self.installs: list[Install] = []
-        self.restarted: list[tuple[int, int]] = []
+        self.restarted: list[tuple[int, int, Membership]] = []
         self.halted: list[str] = []
         self.terms: dict[int, int] = {}
         """Of the entries in the log."""
@@ -104,13 +108,18 @@ class Bench:
             last_applied=3,
             installing=False,
             host=SimpleNamespace(halt=self.halted.append),
+            use_membership=lambda: None,
             answer_snapshot=lambda _node, *, offset, installed: self.answers.append(
                 (offset, installed)
             ),
         )
-        store = SimpleNamespace(begin_install=self._begin, load_snapshot=lambda file: file.rows)
+        store = SimpleNamespace(
+            begin_install=self._begin, load_snapshot=lambda file: iter(file.rows)
+        )
         log = SimpleNamespace(
-            restart_at=lambda index, term: self.restarted.append((index, term)),
+            restart_at=lambda index, term, membership: self.restarted.append(
+                (index, term, membership)
+            ),
             term_at=self.terms.get,
         )
         self.replica = Replica(origin=b"o", clock=CLOCK)
@@ -146,7 +155,7 @@ async def test_chunks_are_taken_in_order_and_then_put_in_force() -> None:
     bench.receive(0, b"abc")  # again, while it is put in force: nothing to say yet
     install.finished.set_result(SimpleNamespace(index=9, term=2, rows=_rows()))
     await bench.snapshots.close()
-    assert bench.restarted == [(9, 2)]
+    assert bench.restarted == [(9, 2, MEMBERSHIP)]
     assert (bench.raft.commit_index, bench.raft.last_applied) == (9, 9)
     assert not bench.raft.installing
     assert bench.answers == [(3, 0), (0, 9)]
@@ -159,7 +168,8 @@ def _rows() -> list[list[object]]:
 
     machine = StateMachine()
     machine.apply(branch("b1"))
-    return list(snapshot.rows(machine.state))
+    first: list[object] = ["membership", encode_membership(MEMBERSHIP)]
+    return [first, *snapshot.rows(machine.state)]
 
 
 async def test_the_middle_of_another_snapshot_starts_it_anew() -> None:
@@ -235,10 +245,10 @@ async def test_without_room_it_waits_for_another_try() -> None:
     bench.receive(0, b"abcdef")
     bench.installs[2].finished.set_result(SimpleNamespace(index=9, term=2, rows=_rows()))
     await bench.snapshots.close()
-    assert bench.restarted == [(9, 2)]
+    assert bench.restarted == [(9, 2, MEMBERSHIP)]
 
 
-@pytest.mark.parametrize("fault", ["rows", "disk"])
+@pytest.mark.parametrize("fault", ["rows", "membership", "disk"])
 async def test_a_snapshot_that_cannot_be_read_halts(fault: str) -> None:
     """F12: nothing is swallowed; the state is as it was."""
     bench = Bench()
@@ -246,7 +256,8 @@ async def test_a_snapshot_that_cannot_be_read_halts(fault: str) -> None:
     if fault == "disk":
         bench.installs[0].finished.set_exception(OSError(5, "no"))
     else:
-        damaged = SimpleNamespace(index=9, term=2, rows=_rows()[:-1])
+        rows = _rows()[:-1] if fault == "rows" else _rows()[1:]
+        damaged = SimpleNamespace(index=9, term=2, rows=rows)
         bench.installs[0].finished.set_result(damaged)
     await bench.snapshots.close()
     (reason,) = bench.halted

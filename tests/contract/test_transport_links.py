@@ -4,100 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from contract_cluster import reserved_ports, until
+from link_ends import HELLO, READ, Member, Stranger, opened
 from pysyncobj.node import Node
 
-from rendezvous_raft.replication.raft import transport
-from rendezvous_raft.replication.raft.frames import FRAME_VERSION, FrameReader, encode_frame
-from rendezvous_raft.replication.raft.transport import TcpLinks, split_address
-
-HELLO = {"type": "hello", "version": FRAME_VERSION, "cluster": "c", "from": "b", "to": "a"}
-READ = {"type": "read", "term": 1, "read_id": 1}
-
-
-class Synced:
-    """A log that is always on disk."""
-
-    position = synced = 0
-
-
-class Member:
-    """Links with a book of what came in and of connections."""
-
-    def __init__(self, name: str, ports: dict[str, int], **changed: Any) -> None:
-        self.received: list[tuple[str, dict[str, Any]]] = []
-        self.connected: list[str] = []
-        options = {"cluster_id": "c", **changed}
-        self.links = TcpLinks(
-            name=name,
-            listen=f"127.0.0.1:{ports[name]}",
-            peers={k: f"127.0.0.1:{port}" for k, port in ports.items() if k != name},
-            positions=Synced(),
-            on_connected=lambda node: self.connected.append(str(node.id)),
-            rng=random.Random(1),
-            **options,
-        )
-        self.links.setOnMessageReceivedCallback(
-            lambda node, message: self.received.append((str(node.id), message))
-        )
-        self.links.setOnNodeConnectedCallback(lambda _node: None)
-        self.links.setOnNodeDisconnectedCallback(lambda _node: None)
-
-    def send(self, receiver: str, **fields: object) -> None:
-        self.links.send(Node(receiver), {**READ, **fields})
+from rendezvous_raft.replication.raft import connections, transport
+from rendezvous_raft.replication.raft.connections import split_address
+from rendezvous_raft.replication.raft.frames import FRAME_VERSION, encode_frame
 
 
 @pytest.fixture
 async def ports() -> AsyncIterator[dict[str, int]]:
     with reserved_ports(2) as found:
         yield dict(zip(("a", "b"), found, strict=True))
-
-
-@asynccontextmanager
-async def opened(*members: Member) -> AsyncIterator[None]:
-    try:
-        for member in members:
-            await member.links.open()
-        yield
-    finally:
-        for member in members:
-            await member.links.close()
-
-
-class Stranger:
-    """Somebody who connects to `a` and writes bytes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    @classmethod
-    async def connect(cls, ports: dict[str, int]) -> Stranger:
-        return cls(*await asyncio.open_connection("127.0.0.1", ports["a"]))
-
-    async def say(self, *messages: dict[str, Any]) -> None:
-        for message in messages:
-            self.writer.write(encode_frame(message))
-        await self.writer.drain()
-
-    async def hear(self) -> dict[str, Any]:
-        (message,) = FrameReader().feed(await self.reader.read(1_000))
-        return message
-
-    async def is_cut_off(self) -> bool:
-        """Waits until the connection ends."""
-        try:
-            return await self.reader.read() == b""
-        except ConnectionResetError:
-            return True
-        finally:
-            self.writer.close()
 
 
 async def test_messages_arrive_in_order_both_ways(ports: dict[str, int]) -> None:
@@ -139,8 +61,15 @@ async def test_what_is_sent_without_a_link_is_lost_and_links_come_back(
     [
         {"cluster": "other"},
         {"to": "c"},
-        {"from": "x"},
         {"from": "a"},
+        {"from": 5},
+        {"address": None},
+        {"address": "nowhere"},
+        {"address": "127.0.0.1:65536"},
+        {"address": "127.0.0.1:-1"},
+        {"incarnation": "7"},
+        {"founding": 1},
+        {"answering": None},
         {"version": FRAME_VERSION + 1},
         {"type": "append"},
     ],
@@ -223,7 +152,7 @@ async def test_nonsense_ends_the_connection_and_nothing_else(
 async def test_who_says_nothing_is_cut_off(
     ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "GREETING_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(connections, "GREETING_TIMEOUT_S", 0.02)
     a = Member("a", ports)
     async with opened(a):
         stranger = await Stranger.connect(ports)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from rendezvous_raft.authority import Authority, Order
+from rendezvous_raft.cli.app import app
 from rendezvous_raft.config import load_node_config
 
 DEPLOY = Path(__file__).resolve().parent.parent.parent / "deploy"
@@ -32,6 +37,26 @@ def test_settings_in_the_deploy_guide_are_accepted(tmp_path: Path) -> None:
     guide = (DEPLOY / "README.md").read_text(encoding="utf-8")
     example = re.search(r"```toml\n(.*?)```", guide, re.DOTALL)
     assert example is not None
+    authority = Authority.open(tmp_path / "tls", cluster_id="shop")
+    authority.issue([Order("member", "eu-1")], valid_for=timedelta(days=1))
+    settings = example[1].replace("/etc/rendezvous/tls", str(tmp_path / "tls"))
     file = tmp_path / "rendezvous.toml"
-    file.write_text("insecure = true\ninsecure_raft = true\n" + example[1], encoding="utf-8")
-    assert load_node_config(file).name == "eu-1"
+    file.write_text(settings, encoding="utf-8")
+    config = load_node_config(file)
+    assert config.name == "eu-1"
+    assert config.has_tls
+    assert config.has_raft_tls
+
+
+def test_the_command_for_certificates_in_the_guide_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    example = re.search(r"```\n(rendezvous cert create .*?)```", guide, re.DOTALL)
+    assert example is not None
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(example[1].replace("\\\n", " "))
+    outcome = CliRunner().invoke(app, words[1:])
+    assert outcome.exit_code == 0, outcome.output
+    made = {file.name for file in (tmp_path / "certs").iterdir()}
+    assert {"ca.pem", "eu-1.pem", "us-1-key.pem", "post-service.pem"} <= made

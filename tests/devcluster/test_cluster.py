@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from rendezvous_raft.certificates import read_certificates
+from rendezvous_raft.config import NodeConfig
 from rendezvous_raft.devcluster import cluster as cluster_module
 from rendezvous_raft.devcluster.cluster import (
     ClusterSettings,
@@ -21,6 +23,7 @@ from rendezvous_raft.devcluster.cluster import (
 from rendezvous_raft.devcluster.latencies import RegionLatencies
 from rendezvous_raft.devcluster.layout import NodeLayout, plan_nodes
 from rendezvous_raft.devcluster.processes import NodeFailed
+from rendezvous_raft.identities import member_named
 
 PRETEND_NODE = Path(__file__).with_name("pretend_node.py")
 REGIONS = ("eu", "us", "ap")
@@ -74,6 +77,25 @@ async def test_the_cluster_keeps_its_id(tmp_path: Path) -> None:
             config = tomllib.loads((tmp_path / "n1" / "node.toml").read_text())
             ids.append(config["cluster_id"])
     assert ids[0] == ids[1]
+
+
+async def test_with_tls_every_node_has_a_certificate_and_the_authority_stays(
+    tmp_path: Path,
+) -> None:
+    authorities = []
+    for _ in range(2):
+        wanted = settings(tmp_path, tls=True)
+        async with DevCluster(wanted, report=Told(), command=fake) as cluster:
+            assert cluster.certificates is not None
+            authorities.append(Path(cluster.certificates.authority).read_bytes())
+            for node in cluster.nodes:
+                text = (tmp_path / node.name / "node.toml").read_text()
+                config = NodeConfig(**tomllib.loads(text))
+                assert config.has_tls
+                assert config.has_raft_tls
+                (found, *_) = read_certificates(tmp_path / "certs" / f"{node.name}.pem")
+                assert member_named(found.identities, config.cluster_id) == node.name
+    assert authorities[0] == authorities[1]
 
 
 async def test_distant_peers_are_reached_through_links(tmp_path: Path) -> None:

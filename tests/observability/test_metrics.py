@@ -115,7 +115,7 @@ def test_what_the_engine_reports(registry: MetricsRegistry) -> None:
     observer.applied(3, 0.001)
     observer.synced(0.002)
     observer.read_barrier_done(0.003)
-    observer.entry_appended(64)
+    observer.entry_made(64)
     observer.snapshot_done(0.5, 1_000)
     seen = Exposition(registry)
     assert seen.value("raft_leader_changes_total") == 1

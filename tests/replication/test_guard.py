@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 
 import pysyncobj.syncobj
 import pytest
@@ -55,4 +56,8 @@ def test_a_private_attribute_that_is_renamed_is_noticed(
 
 def test_every_attribute_has_its_readable_name() -> None:
     for readable, private in guard._ATTRIBUTES.items():
-        assert vars(guard.GuardedSyncObj)[readable]._name == f"_SyncObj__{private}"
+        instance = SimpleNamespace(**{f"_SyncObj__{private}": "theirs"})
+        attribute = vars(guard.GuardedSyncObj)[readable]
+        assert attribute.fget(instance) == "theirs"
+        attribute.fset(instance, "ours")
+        assert vars(instance) == {f"_SyncObj__{private}": "ours"}

@@ -36,6 +36,8 @@ VALID: dict[str, dict[str, Any]] = {
     "forward": {"origin": b"o", "sequence": 1, "payload": b"x"},
     "forward_refused": {"origin": b"o", "sequence": 1},
     "parked": {"request_ids": ["r1"]},
+    "join": {"name": "d", "incarnation": 7},
+    "not_member": {"known": 0},
 }
 OTHER_VALUES: list[Any] = [None, -1, True, 1.0, 1, "x", b"x", [], {}, [1], [[b"x"]], [["x", 1]]]
 

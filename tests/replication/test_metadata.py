@@ -6,10 +6,10 @@ import errno
 from pathlib import Path
 
 import pytest
-from durable_lives import chance
 
 from rendezvous_raft.replication.raft.files import DamagedError, StorageError
 from rendezvous_raft.replication.raft.metadata import Identity, Metadata, MetadataFile
+from rendezvous_raft.testing.durable_lives import chance
 from rendezvous_raft.testing.memory_files import Crash, MemoryFiles
 
 DIRECTORY = Path("/var/node")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from durable_lives import chance
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from rendezvous_raft.replication.raft.snapshots import (
     encode_snapshot,
 )
 from rendezvous_raft.replication.raft.storage import StorageError
+from rendezvous_raft.testing.durable_lives import chance
 from rendezvous_raft.testing.memory_files import MemoryFiles
 
 DIRECTORY = Path("/var/node")

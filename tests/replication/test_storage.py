@@ -7,18 +7,6 @@ import errno
 from pathlib import Path
 
 import pytest
-from durable_lives import (
-    DIRECTORY,
-    IDENTITY,
-    SEGMENT_BYTES,
-    Life,
-    chance,
-    crashes,
-    open_log,
-    rows_at,
-    settle,
-    turns_until,
-)
 
 from rendezvous_raft.replication.raft.files import RealFiles
 from rendezvous_raft.replication.raft.snapshots import encode_snapshot
@@ -29,6 +17,18 @@ from rendezvous_raft.replication.raft.storage import (
     SnapshotDamaged,
     SnapshotGone,
     StorageError,
+)
+from rendezvous_raft.testing.durable_lives import (
+    DIRECTORY,
+    IDENTITY,
+    SEGMENT_BYTES,
+    Life,
+    chance,
+    crashes,
+    open_log,
+    rows_at,
+    settle,
+    turns_until,
 )
 from rendezvous_raft.testing.memory_files import MemoryFiles
 

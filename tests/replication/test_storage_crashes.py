@@ -1,124 +1,108 @@
-"""A scripted life, ended by a kill or a power cut at every call that changes or syncs something."""
+"""A story of one member's files, ended at every call that changes or syncs something.
+
+By default some of the boundaries are judged, at least one of each kind; all of them are with
+`RENDEZVOUS_CRASH_POINTS=all` in the environment, and with `scripts/crash_points --all`.
+"""
 
 from __future__ import annotations
 
-import random
+import asyncio
+import itertools
+import os
+from collections.abc import Collection
 
 import pytest
-from durable_lives import Life, chance, crashes, payloads
 
+from rendezvous_raft.replication.raft.durable_end import DurableEnd
+from rendezvous_raft.testing import memory_files
+from rendezvous_raft.testing.crash_points import POINTS_AT_ONCE, Judge, kind_of, record, sample
+from rendezvous_raft.testing.durable_lives import Life, chance
+from rendezvous_raft.testing.durable_story import STORY
+from rendezvous_raft.testing.lagging_executor import LaggingExecutor
 from rendezvous_raft.testing.memory_files import Crash, MemoryFiles
 
-POWER_LOSSES = 3
-"""Tried at each crash point."""
-PARTS = 8
+EVERY_POINT = os.environ.get("RENDEZVOUS_CRASH_POINTS") == "all"
+SAMPLE = 20
+"""Boundaries beside one of each kind."""
+POWER_LOSSES = 2
+KINDS = {
+    *("mkdir node", "fsync_dir var", "fsync_dir node"),
+    *(f"{call} metadata.tmp" for call in ("create", "write", "fdatasync")),
+    "rename metadata",
+    *(f"{call} segment" for call in ("create", "allocate", "write", "fdatasync", "unlink")),
+    *(f"{call} spare" for call in ("create", "allocate", "write", "fdatasync")),
+    "rename segment",  # a spare becomes one
+    "unlink install.tmp",
+    *(f"{call} end" for call in ("create", "write", "fdatasync")),
+    *(f"{call} snapshot.tmp" for call in ("create", "write", "fdatasync", "unlink")),
+    *("rename snapshot", "unlink snapshot"),
+    *(f"{call} install.tmp" for call in ("create", "write", "fdatasync")),
+    *(f"{call} reserve" for call in ("create", "allocate", "unlink")),
+    *(f"{call} probe" for call in ("create", "allocate", "unlink")),
+}
 
 
-async def first_life(life: Life) -> None:
-    """Every kind of thing that can happen to a log; several segments of it."""
-    rng = chance(7)
-    life.open()
-    life.set_term(1, "n1")
-    await life.sync()
-    for payload in payloads(rng, 8):
-        life.append(payload)
-    await life.sync()
-    life.set_term(2, None)
-    life.append(b"of term 2")
-    life.append(b"x" * 40_000)  # larger than a segment
-    await life.rest()
-    life.truncate_from(8)
-    life.set_term(3, "n2")
-    for payload in payloads(rng, 6):
-        life.append(payload)
-    await life.rest()
-    await life.save_snapshot(9)
-    for payload in payloads(rng, 6):
-        life.append(payload)
-        await life.sync()
-    life.set_term(4, "n1")
-    life.truncate_from(life.model.log.last_index)
-    await life.save_snapshot(14)
-    life.append(b"after the second")
-    await life.sync()
-    await life.save_snapshot(15)
-    await life.close()
+async def judged(numbers: Collection[int], judge: Judge) -> Judge:
+    ordered = sorted(numbers)
+    for start in range(0, len(ordered), POINTS_AT_ONCE):
+        points, _ = await record(ordered[start : start + POINTS_AT_ONCE], lagging=judge.lagging)
+        for point in points:
+            await judge.judge(point)
+    return judge
 
 
-async def second_life(life: Life) -> None:
-    """What a laggard meets: it is restarted, overtaken, and goes on from a snapshot."""
-    life.open()
-    life.set_term(5, None)
-    life.append(b"doomed", 5)
-    life.append(b"doomed too", 5)
-    await life.install(life.model.log.last_index + 10, 5)
-    for number in range(12):
-        life.append(b"later %d" % number + bytes(2000), 6)
-        await life.sync()
-    await life.save_snapshot(life.model.log.last_index - 3)
-    await life.close()
+@pytest.mark.timeout(1800 if EVERY_POINT else 60)
+@pytest.mark.parametrize("lagging", [False, True])
+async def test_nothing_acknowledged_is_lost_at_any_crash_point(lagging: bool, seed: int) -> None:
+    _, calls = await record((), lagging=lagging)
+    numbers = range(len(calls)) if EVERY_POINT else sample(calls, SAMPLE, chance(seed))
+    judge = await judged(numbers, Judge(seed, power_losses=POWER_LOSSES, lagging=lagging))
+    assert not judge.failures, judge.failures[0]
+    assert sum(judge.points.values()) == len(numbers) > 45
+    assert judge.deaths["power"] == POWER_LOSSES * len(numbers)
+    assert judge.deaths["torn"] > 0
+    assert judge.second_kills == sum(judge.deaths.values())
+    assert judge.cuts > 0
 
 
-async def later_life(life: Life) -> None:
-    """Of a recovered log, which must bear being cut and added to."""
-    life.set_term(max(7, life.model.term + 1), "n3")
-    last = life.model.log.last_index
-    if last > life.model.snapshot_index:
-        life.truncate_from(last)
-    for number in range(3):
-        life.append(b"again %d" % number)
-    await life.sync()
+async def test_every_call_of_a_recovery_is_a_crash_point_too(seed: int) -> None:
+    _, calls = await record((), lagging=False)
+    numbers = chance(seed).sample(range(len(calls)), 3)
+    judge = await judged(numbers, Judge(seed, power_losses=1, every_second=True))
+    assert not judge.failures, judge.failures[0]
+    assert judge.second_kills > 5 * sum(judge.deaths.values())
 
 
-async def count_calls() -> tuple[int, int]:
-    """Calls of the first life, and of the second."""
-    life = Life(MemoryFiles())
-    await first_life(life)
-    first = len(life.files.calls)
-    life = life.next_life(life.files.kill())
-    await second_life(life)
-    return first, len(life.files.calls)
+@pytest.mark.parametrize("lagging", [False, True])
+async def test_the_story_has_every_kind_of_call_and_is_told_the_same_way(lagging: bool) -> None:
+    _, calls = await record((), lagging=lagging)
+    assert {kind_of(call) for call in calls} == KINDS
+    assert len(calls) > 700
+    assert (await record((), lagging=lagging))[1] == calls
 
 
-async def crash_at(call: int, first_calls: int) -> Life:
-    """A story that ends before a call; numbers go on through both lives."""
-    life = Life(MemoryFiles())
-    script = first_life
-    if call >= first_calls:
-        await first_life(life)
-        life = life.next_life(life.files.kill())
-        script, call = second_life, call - first_calls
-    life.files.crash_at = call
-    assert await crashes(script(life))
-    return life
+async def test_with_a_lag_the_loop_writes_between_the_calls_of_a_sync() -> None:
+    """Which is what a thread of its own makes possible, and inline execution does not."""
+    in_a_round = 0
+    for lagging in (False, True):
+        _, calls = await record((), lagging=lagging)
+        between = sum(
+            first.startswith("fdatasync 0") and second.startswith("write 0")
+            for first, second in itertools.pairwise(calls)
+        )
+        in_a_round, before = between, in_a_round
+    assert in_a_round > before
 
 
-async def check_next_lives(life: Life, files: MemoryFiles, rng: random.Random) -> None:
-    """Recovers, goes on, and loses power again; and once more with a crash in the recovery."""
-    after = life.next_life(files.kill())
-    after.open()
-    recovery_calls = len(after.files.calls)
-    await later_life(after)
-    last = after.next_life(after.files.power_loss(rng))
-    last.open()
-
-    files.crash_at = rng.randrange(recovery_calls)
-    interrupted = life.next_life(files)
-    with pytest.raises(Crash):
-        interrupted.open()
-    life.next_life(files.power_loss(rng)).open()
-
-
-@pytest.mark.parametrize("part", range(PARTS))
-async def test_nothing_synced_is_lost_at_any_crash_point(part: int, seed: int) -> None:
-    first, second = await count_calls()
-    assert first + second > 250
-    for call in range(part, first + second, PARTS):
-        rng = chance(seed + call)
-        life = await crash_at(call, first)
-        await check_next_lives(life, life.files.kill(), rng)
-        for _ in range(POWER_LOSSES):
-            await check_next_lives(life, life.files.power_loss(rng), rng)
+async def test_a_disk_that_lies_is_caught(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The judge bites: with syncs that do nothing, acknowledged entries are found missing."""
+    monkeypatch.setattr(memory_files._Content, "sync", lambda _content: None)
+    points, _ = await record(range(100, 115), lagging=False, story=STORY[:1])
+    judge = Judge(seed)
+    for point in points:
+        await judge.judge(point)
+    assert judge.failures
+    assert all(failure.replay.startswith("--point ") for failure in judge.failures)
 
 
 async def test_nothing_is_built_on_names_that_may_be_lost(seed: int) -> None:
@@ -137,19 +121,31 @@ async def test_nothing_is_built_on_names_that_may_be_lost(seed: int) -> None:
                 life.next_life(files.power_loss(chance(seed + variant))).open()
 
 
-async def test_the_story_has_every_kind_of_call() -> None:
-    life = Life(MemoryFiles())
-    await first_life(life)
-    calls = life.files.calls
-    life = life.next_life(life.files.kill())
-    await second_life(life)
-    calls += life.files.calls
-    kinds = {(call.split()[0], call.rpartition(".")[2]) for call in calls}
-    assert kinds >= {
-        ("rename", "log"),  # a spare becomes a segment
-        ("create", "log"),  # one that is larger, or came too early
-        ("unlink", "log"),
-        ("rename", "snapshot"),
-        ("unlink", "snapshot"),
-    }
-    assert "rename metadata" in calls
+async def test_what_is_told_of_the_end_never_exceeds_what_is_durable(seed: int) -> None:
+    """At any crash point the log reaches what `end` says, whatever of both has been lost."""
+    _, calls = await record((), lagging=True)
+    wanted = [number for number, call in enumerate(calls) if call == "write end"]
+    points, _ = await record(chance(seed).sample(wanted, 10), lagging=True)
+    told = 0
+    for point in points:
+        for variant in range(20):
+            files = point.files.power_loss(chance(seed + variant))
+            life = Life(files, point.model.fork())
+            life.files.room_bytes = None
+            life.open()
+            told += DurableEnd(life.log._place).read() is not None
+    assert told > 0
+
+
+async def test_a_lagging_worker_can_be_ended_at_any_time() -> None:
+    files = MemoryFiles()
+    life = Life(files)
+    executor = life.executor = LaggingExecutor(files)
+    life.open()
+    life.append(b"never synced")
+    await life.rest(1)
+    executor.end()
+    executor.end()
+    assert not executor._thread.is_alive()
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()

@@ -2,103 +2,110 @@
 
 from __future__ import annotations
 
-import collections
-import random
-
 import pytest
-from durable_lives import DIRECTORY, Life, chance, payloads
 from hypothesis import settings
 
+from rendezvous_raft.replication.raft import wal_recovery
+from rendezvous_raft.replication.raft.durable_end import DurableEnd
 from rendezvous_raft.replication.raft.storage import DamagedError
+from rendezvous_raft.replication.raft.wal_format import HEADER_BYTES
+from rendezvous_raft.testing.damages import DamageJudge
+from rendezvous_raft.testing.durable_lives import DIRECTORY, Life, chance, open_log
 from rendezvous_raft.testing.memory_files import MemoryFiles
 
 CASES = 500
-CASES_PER_LIFE = 20
 CASES_LONG = 10_000
-"""With `--hypothesis-profile long`."""
-
-
-async def seeded_life(seed: int) -> Life:
-    """A node that has worked for a while, and was closed or killed."""
-    rng = chance(seed)
-    life = Life(MemoryFiles())
-    life.open()
-    for round_ in range(rng.randrange(3, 10)):
-        life.set_term(round_ + 1, rng.choice((None, "n1", "n2")))
-        lowest = max(life.model.snapshot_index + 1, life.model.log.last_index - 2)
-        if lowest <= life.model.log.last_index and rng.random() < 0.4:
-            life.truncate_from(lowest)
-        for payload in payloads(rng, rng.randrange(1, 8)):
-            life.append(payload)
-            if rng.random() < 0.3:
-                await life.sync()
-        await life.rest()
-        index = life.model.log.last_index - rng.randrange(3)
-        if index > life.model.snapshot_index and rng.random() < 0.3:
-            await life.save_snapshot(index)
-        if rng.random() < 0.1:
-            await life.install(life.model.log.last_index + 3, life.model.term)
-            await life.sync()
-    if rng.random() < 0.5:
-        await life.close()
-    else:
-        await life.rest()
-    return life
-
-
-def damage(files: MemoryFiles, rng: random.Random) -> str:
-    """Damages something that is used; says what."""
-    path = rng.choice(files.paths())
-    content = files.content(path)
-    used = len(content.rstrip(b"\0"))
-    kind = rng.choice(("flip", "flip", "flip", "zero", "cut", "lose"))
-    if kind == "flip" and used:
-        bit = rng.randrange(used * 8)
-        files.flip_bit(path, bit)
-        return f"flip {path.name} bit {bit}"
-    if kind == "zero" and used:
-        size = rng.choice((512, 4096))
-        offset = rng.randrange(used) // size * size
-        files.zero(path, offset, size)
-        return f"zero {path.name} {offset} {size}"
-    if kind == "cut" and content:
-        size = rng.randrange(len(content))
-        files.cut(path, size)
-        return f"cut {path.name} {size}"
-    files.lose(path)
-    return f"lose {path.name}"
+"""With `--hypothesis-profile long`; `scripts/crash_points --damages N` does any number."""
+FIRST = DIRECTORY / "000000000001.log"
 
 
 @pytest.mark.timeout(1800)  # with the profile `long`
 async def test_damage_is_harmless_or_refused_and_named(seed: int) -> None:
     cases = CASES_LONG if settings.default.max_examples >= CASES_LONG else CASES
-    ends: collections.Counter[str] = collections.Counter()
-    for start in range(0, cases, CASES_PER_LIFE):
-        life = await seeded_life(seed + start)
-        for case in range(start, start + CASES_PER_LIFE):
-            files = life.files.kill()
-            what = damage(files, chance(seed * 7919 + case))
-            ends[f"{what.split()[0]} {end_of(life.next_life(files), what)}"] += 1
-    assert sum(ends.values()) == cases
-    # It can tell: most of what is used matters.
-    assert ends["flip refused"] > ends["flip harmless"]
-    assert min(ends[f"{kind} refused"] for kind in ("zero", "cut", "lose")) > 0
+    judge = DamageJudge(seed)
+    for number in range(cases):
+        await judge.judge(number)
+    assert not judge.failures, judge.failures[0]
+    assert sum(judge.ends.values()) == cases
+
+    def count(file: str, end: str) -> int:
+        return sum(n for (kind, _, how), n in judge.ends.items() if (kind, how) == (file, end))
+
+    # It can tell: what a start relies on is never harmless, what it does not read always is.
+    assert count("metadata", "refused") > 0 == count("metadata", "harmless")
+    assert count("newest snapshot", "refused") > count("newest snapshot", "harmless")
+    assert count("segment", "refused") > count("segment", "harmless")
+    for file in ("end", "older snapshot", "reserve", "spare"):
+        assert count(file, "harmless") > 0 == count(file, "refused")
 
 
-def end_of(life: Life, what: str) -> str:
-    """Opens damaged files; fails if they are served as if nothing was."""
-    refusal: DamagedError | None = None
-    try:
-        life.open()
-    except DamagedError as error:
-        refusal = error
-    except AssertionError as error:
-        raise AssertionError(f"{what}: was served") from error
-    if refusal is None:
-        return "harmless"
-    damaged = DIRECTORY / what.split()[1]
-    named = {damaged, DIRECTORY} if what.startswith("lose") else {damaged}
-    assert refusal.path in named, f"{what}: {refusal}"
-    assert str(refusal.path) in str(refusal)
-    assert refusal.offset >= 0
-    return "refused"
+async def test_a_recovery_that_believes_what_it_finds_is_caught(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The judge bites: without marks, damage to the newest entries is served as a torn tail."""
+    monkeypatch.setattr(wal_recovery, "marks_from", lambda *_: [])
+    monkeypatch.setattr(DurableEnd, "read", lambda _end: None)
+    judge = DamageJudge(seed)
+    for number in range(CASES):
+        await judge.judge(number)
+    assert judge.failures
+    assert "--damage " in judge.failures[0].replay
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_zeros_over_the_newest_entries_and_their_marks_are_refused(closed: bool) -> None:
+    """A shorter log that verifies up to its end: only the file beside it tells."""
+    life = Life(MemoryFiles())
+    life.open()
+    for number in range(4):
+        life.append(b"acknowledged %d" % number)
+        await life.rest()
+    if closed:
+        await life.close()
+    for begin in (HEADER_BYTES, life.files.content(FIRST).index(b"acknowledged 3") - 30):
+        files = life.files.kill()
+        files.zero(FIRST, begin, len(files.content(FIRST)))
+        with pytest.raises(DamagedError) as caught:
+            open_log(files)
+        assert caught.value.path == FIRST
+        assert HEADER_BYTES <= caught.value.offset <= begin
+
+
+async def test_after_an_orderly_end_and_a_power_loss_they_are_refused_too() -> None:
+    life = Life(MemoryFiles())
+    life.open()
+    life.append(b"acknowledged")
+    await life.close()
+    for seed in range(10):
+        files = life.files.power_loss(chance(seed))
+        files.zero(FIRST, HEADER_BYTES, len(files.content(FIRST)))
+        with pytest.raises(DamagedError):
+            open_log(files)
+
+
+@pytest.mark.parametrize("damage", ["lost", "torn", "flipped", "of another node"])
+async def test_a_file_beside_the_log_that_says_nothing_is_written_again(damage: str) -> None:
+    life = Life(MemoryFiles())
+    life.open()
+    life.append(b"acknowledged")
+    await life.close()
+    files, end = life.files.kill(), DIRECTORY / "end"
+    whole = files.content(end)
+    match damage:
+        case "lost":
+            files.lose(end)
+        case "torn":
+            files.cut(end, 20)
+        case "flipped":
+            files.flip_bit(end, 100)
+        case _:
+            files.open(end).write_at(0, whole.replace(b"n1", b"n2"))
+    after = life.next_life(files)
+    after.open()
+    after.append(b"another")
+    await after.close()
+    assert len(files.content(end)) == len(whole)
+    assert files.content(end) != whole
+    files.zero(FIRST, HEADER_BYTES, len(files.content(FIRST)))
+    with pytest.raises(DamagedError):
+        open_log(files.kill())

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 
 import pytest
-from durable_lives import DIRECTORY, SEGMENT_BYTES, Life, chance, rows_at
 
 from rendezvous_raft.replication.raft.metadata import RESERVE_BYTES
 from rendezvous_raft.replication.raft.snapshots import encode_snapshot
 from rendezvous_raft.replication.raft.storage import DiskFull
-from rendezvous_raft.testing.memory_files import MemoryFiles
+from rendezvous_raft.testing.durable_lives import DIRECTORY, SEGMENT_BYTES, Life, chance, rows_at
+from rendezvous_raft.testing.memory_files import Crash, MemoryFiles
 
 
 def opened() -> Life:
@@ -26,11 +27,8 @@ async def full_disk() -> Life:
     await life.rest()
     life.files.room_bytes = life.files.used_bytes()
     while life.log.read_only is None:
-        try:
+        with contextlib.suppress(DiskFull):
             life.append(b"x" * 3000)
-        except DiskFull:
-            life.model.logs.pop()
-            life.model.terms.pop()
     return life
 
 
@@ -122,3 +120,19 @@ async def test_a_snapshot_that_finds_no_room_changes_nothing() -> None:
     assert life.log.read_only is None
     assert DIRECTORY / "snapshot.tmp" not in life.files.paths()
     assert life.next_life(life.files.kill()).open().snapshot is None
+
+
+async def test_a_look_for_room_that_was_cut_short_takes_none_from_the_next_start() -> None:
+    life = await full_disk()
+    await life.sync()
+    life.files.lose(DIRECTORY / "reserve")
+    life.files.room_bytes = life.files.used_bytes() + RESERVE_BYTES + SEGMENT_BYTES
+    life.files.crash_at = len(life.files.calls) + 4  # reserve made and filled, probe too
+    with pytest.raises(Crash, match="unlink probe"):
+        life.log.try_recover()
+    after = life.next_life(life.files.kill())
+    assert DIRECTORY / "probe" in after.files.paths()
+    after.files.lose(DIRECTORY / "reserve")
+    after.files.room_bytes = after.files.used_bytes()
+    after.open()
+    assert DIRECTORY / "probe" not in after.files.paths()

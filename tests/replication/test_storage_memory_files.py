@@ -6,9 +6,9 @@ import errno
 from pathlib import Path
 
 import pytest
-from durable_lives import chance
 
 from rendezvous_raft.replication.raft.files import FileLayer, RealFiles
+from rendezvous_raft.testing.durable_lives import chance
 from rendezvous_raft.testing.memory_files import SECTOR_BYTES, Crash, MemoryFiles
 
 DIRECTORY = Path("/var/node")

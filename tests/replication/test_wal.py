@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from durable_lives import DIRECTORY, Life, chance, open_log
 
 from rendezvous_raft.replication.raft.blocks import FORMAT_VERSION, crc32c
 from rendezvous_raft.replication.raft.storage import DamagedError, StorageError
@@ -22,6 +21,7 @@ from rendezvous_raft.replication.raft.wal_format import (
     pack_frame,
     pack_mark,
 )
+from rendezvous_raft.testing.durable_lives import DIRECTORY, Life, chance, open_log
 from rendezvous_raft.testing.memory_files import MemoryFiles
 
 FIRST = DIRECTORY / "000000000001.log"

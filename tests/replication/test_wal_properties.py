@@ -7,10 +7,10 @@ import errno
 from dataclasses import dataclass
 
 import pytest
-from durable_lives import Life, chance, settle, turns_until
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from rendezvous_raft.testing.durable_lives import Life, chance, settle, turns_until
 from rendezvous_raft.testing.memory_files import MemoryFiles
 
 

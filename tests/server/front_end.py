@@ -32,7 +32,7 @@ async def scripted_server(node: ScriptedNode, **settings: object) -> Server:
     config = loopback_config(**settings)
     metrics = Metrics.create(names_max=config.metrics_names_max)
     async with AsyncExitStack() as undo:
-        ports = await bind_ports(config, undo)
+        ports = await bind_ports(config, undo, metrics.security)
         server = assemble_server(config, node=node, ports=ports, metrics=metrics)
         undo.pop_all()
     return server

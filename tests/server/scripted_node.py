@@ -16,6 +16,7 @@ from rendezvous_raft.core.results import (
 )
 from rendezvous_raft.errors import Draining
 from rendezvous_raft.limits import NodeLimits
+from rendezvous_raft.membership import MembershipChange
 from rendezvous_raft.node.calls import (
     BranchClosing,
     BranchRegistration,
@@ -268,6 +269,9 @@ class ScriptedNode:
     async def transfer_leadership(self, target: str | None, *, deadline_s: float) -> Any:
         self.steps.append("transfer_leadership")
         return await self._answer("transfer_leadership", target, deadline_s, lambda _: "n2")
+
+    async def change_membership(self, change: MembershipChange, *, deadline_s: float) -> None:
+        await self._answer("change_membership", change, deadline_s, lambda _: None)
 
     def status(self) -> ClusterStatus:
         return self.cluster_status

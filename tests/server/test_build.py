@@ -37,6 +37,18 @@ def announce(notice):
 sys.exit(run_node(load_node_config(), on_ready=announce))
 """
 
+FAILING_DISK = """
+import errno, os
+sync = os.fdatasync
+
+def fdatasync(descriptor):
+    if os.path.exists(os.environ["BROKEN"]):
+        raise OSError(errno.EIO, "no")
+    sync(descriptor)
+
+os.fdatasync = fdatasync
+"""
+
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
@@ -139,6 +151,29 @@ async def test_reflection_lists_the_services(server: Server) -> None:
     assert {"rendezvous.v1.MetadataService", "rendezvous.v1.AdminService"} <= names
 
 
+@pytest.mark.slow
+def test_a_process_ends_when_its_disk_fails(tmp_path: Path) -> None:
+    """After a failed sync the kernel may have dropped what it promised: only a start can tell."""
+    broken = tmp_path / "broken"
+    settings = {"RENDEZVOUS_DATA_DIR": str(tmp_path / "n1"), "BROKEN": str(broken)}
+    process = start_process(FAILING_DISK + PROGRAM, **settings)
+    try:
+        assert process.stdout is not None
+        address = json.loads(process.stdout.readline())["grpc_address"]
+        with grpc.insecure_channel(address) as channel:
+            stub = MetadataServiceStub(channel)
+            stub.RegisterRequest(pb.RegisterRequestRequest(request_id="r1"), timeout=20)
+            broken.touch()
+            with pytest.raises(grpc.RpcError):
+                stub.RegisterRequest(pb.RegisterRequestRequest(request_id="r2"), timeout=20)
+        _, log = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 1
+    assert "engine_halted" in [json.loads(line)["event"] for line in log.splitlines()]
+
+
 async def test_a_node_with_a_directory_keeps_what_it_acknowledged(tmp_path: Path) -> None:
     async def restarted(request_id: str) -> pb.RegisterRequestResponse:
         server = await build_server(loopback_config(data_dir=tmp_path / "n1"))
@@ -153,7 +188,7 @@ async def test_a_node_with_a_directory_keeps_what_it_acknowledged(tmp_path: Path
     assert not (await restarted("r")).created
 
 
-def start_process(**settings: str) -> subprocess.Popen[str]:
+def start_process(program: str = PROGRAM, **settings: str) -> subprocess.Popen[str]:
     environment = {
         **{name: text for name, text in os.environ.items() if not name.startswith("RENDEZVOUS_")},
         "RENDEZVOUS_GRPC_ADDRESS": "127.0.0.1:0",
@@ -161,7 +196,7 @@ def start_process(**settings: str) -> subprocess.Popen[str]:
         **settings,
     }
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", program],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import grpc
 import pytest
-from front_end import FrontEnd
+from front_end import FrontEnd, failure_of
 from google.protobuf.duration_pb2 import Duration
 
 from rendezvous_raft._proto.rendezvous.v1 import admin_service_pb2 as admin_pb
 from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
 from rendezvous_raft._proto.rendezvous.v1 import types_pb2
 from rendezvous_raft.core.commands import Close, NewBranch, Scope
+from rendezvous_raft.membership import AddMember, MemberConfig, RemoveMember
 from rendezvous_raft.node.calls import (
     BranchDescription,
     BranchIsClosed,
@@ -28,7 +30,23 @@ from rendezvous_raft.node.calls import (
     WaitAnswer,
     WaiterDescription,
 )
-from rendezvous_raft.types import BranchKind, Consistency, Status, WaitOutcome
+from rendezvous_raft.types import (
+    BranchKind,
+    Consistency,
+    NodeName,
+    Region,
+    Standing,
+    Status,
+    WaitOutcome,
+)
+
+NEW_MEMBER = {
+    "name": "n4",
+    "region": "ap",
+    "raft_address": "10.0.0.4:3",
+    "grpc_address": "10.0.0.4:1",
+    "http_address": "10.0.0.4:2",
+}
 
 
 async def test_a_branch_arrives_with_its_regions_as_a_set(front: FrontEnd) -> None:
@@ -330,3 +348,43 @@ async def test_admin(front: FrontEnd) -> None:
         request = admin_pb.TransferLeadershipRequest(target=target)
         assert (await front.admin.TransferLeadership(request)).target == "n2"
         assert front.node.calls[-1].argument == expected
+
+
+@pytest.mark.parametrize(
+    ("non_voter", "standing"), [(False, Standing.JOINING), (True, Standing.NON_VOTER)]
+)
+async def test_changes_of_the_members(
+    front: FrontEnd, *, non_voter: bool, standing: Standing
+) -> None:
+    request = admin_pb.AddMemberRequest(**NEW_MEMBER, non_voter=non_voter)
+    await front.admin.AddMember(request)
+    member = MemberConfig(
+        NodeName("n4"), Region("ap"), "10.0.0.4:3", "10.0.0.4:1", "10.0.0.4:2", standing
+    )
+    assert front.node.calls[-1].argument == AddMember(member)
+    await front.admin.RemoveMember(admin_pb.RemoveMemberRequest(name="n4"))
+    assert front.node.calls[-1].argument == RemoveMember(NodeName("n4"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", ""),
+        ("name", "n 4"),
+        ("name", "x" * 65),
+        ("region", ""),
+        ("region", "a\nb"),
+        ("raft_address", "10.0.0.4"),
+        ("raft_address", "[::]:1"),
+        ("grpc_address", "10.0.0.4:0"),
+        ("http_address", "10.0.0.4:99999"),
+    ],
+)
+async def test_members_that_cannot_be_are_refused_at_the_gate(
+    front: FrontEnd, field: str, value: str
+) -> None:
+    call = front.admin.AddMember(admin_pb.AddMemberRequest(**{**NEW_MEMBER, field: value}))
+    error = await failure_of(call)
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert field in (error.details() or "")
+    assert front.node.calls == []

@@ -95,7 +95,7 @@ async def test_plain_text_is_not_served(tls_server: Server, node: ScriptedNode) 
 async def test_a_key_that_is_none_is_refused(node: ScriptedNode, certificates: Path) -> None:
     broken = certificates / "broken.key"
     broken.write_text("no key")
-    with pytest.raises(ConfigError, match="grpc_address"):
+    with pytest.raises(ConfigError, match=r"grpc_tls_key: .*broken\.key"):
         await scripted_server(
             node,
             grpc_tls_cert=certificates / "server.pem",

@@ -50,6 +50,20 @@ def test_a_halt_is_logged_once(node: ScriptedNode) -> None:
     }
 
 
+def test_a_failed_disk_ends_the_process_once(node: ScriptedNode) -> None:
+    ends: list[str] = []
+    watch = watch_of(node, disk_failed=lambda: ends.append("end"))
+    node.cluster_status = replace(node.cluster_status, halted="no", disk_failed=True)
+    assert events(watch) == ["engine_halted"]
+    assert ends == ["end"]
+
+
+def test_elections_without_need_and_strangers_are_logged_once(node: ScriptedNode) -> None:
+    watch = watch_of(node)
+    node.cluster_status = replace(node.cluster_status, not_member=True, unneeded_elections=2)
+    assert events(watch) == ["not_a_member", "unneeded_election"]
+
+
 def test_a_full_disk_comes_and_goes(node: ScriptedNode) -> None:
     watch = watch_of(node)
     status = node.cluster_status

@@ -25,6 +25,9 @@ class Elections(Member):
             if self.installing:
                 # Its log is about to be replaced; it could not lead with it.
                 self._postpone_election()
+            elif not self.is_voter:
+                self._postpone_election()
+                self._forget_leader()
             else:
                 self._campaign()
         return float(self._heartbeat_due_s if self.is_leader else self.election_deadline)
@@ -32,21 +35,24 @@ class Elections(Member):
     def _has_quorum(self, now_s: float) -> bool:
         """6.2: a leader that hears no majority for an election time-out steps down (F9)."""
         since_s = now_s - self.timers.election_max_s
-        heard = sum(1 for peer in self.peers if self._progress[peer.id].heard_s >= since_s)
-        return heard + 1 >= self.quorum
+        heard = [str(peer.id) for peer in self.voters if self._progress[peer.id].heard_s >= since_s]
+        return self._is_majority(heard)
 
     def _campaign(self) -> None:
         """9.6: asks first whether an election could be won, which disturbs nobody (F9)."""
         self._postpone_election()
-        if self.leader_node is not None:
-            self.leader_node = None
-            self.host.leader_known()
+        self._forget_leader()
         self._pre_votes = {}
         self._ask_for_votes("pre_vote", self.term + 1)
         self._count_pre_votes()
 
+    def _forget_leader(self) -> None:
+        if self.leader_node is not None:
+            self._lost_leader, self.leader_node = self.leader_node, None
+            self.host.leader_known()
+
     def _ask_for_votes(self, kind: str, term: int, *, transfer: bool = False) -> None:
-        for peer in self.peers:
+        for peer in self.voters:
             self.links.send(
                 peer,
                 {
@@ -59,12 +65,15 @@ class Elections(Member):
             )
 
     def _count_pre_votes(self) -> None:
-        if self._pre_votes is not None and 1 + len(self._pre_votes) >= self.quorum:
+        if self._pre_votes is not None and self._is_majority(self._pre_votes):
+            lost = self._lost_leader
+            if lost is not None and not self._leader_gone and self.links.is_open(lost):
+                self.host.elected_without_need()
             self._stand(transfer=False)
 
     def _stand(self, *, transfer: bool) -> None:
         """5.2: a new term, a vote for itself on disk, and requests for the votes of the others."""
-        self._pre_votes = None
+        self._pre_votes = self._lost_leader = None
         self._postpone_election()
         self.set_role(CANDIDATE)
         self.set_term(self.term + 1, self.name)
@@ -73,7 +82,7 @@ class Elections(Member):
         self._count_votes()
 
     def _count_votes(self) -> None:
-        if len(self.votes) >= self.quorum:
+        if self._is_majority(self.votes):
             now_s = self.clock()
             # It may have begun to ask about the next term; answers to that must not depose it.
             self._pre_votes = None
@@ -100,7 +109,7 @@ class Elections(Member):
         if message["term"] == self.term:
             # It asks about a term that has begun; without knowing it, it would ask for ever.
             self.links.send(node, {"type": "stale", "term": self.term})
-        elif not self._hears_leader() and self._is_up_to_date(message):
+        elif not self._hears_leader() and self._may_vote() and self._is_up_to_date(message):
             self.links.send(node, {"type": "pre_vote_reply", "term": message["term"]})
 
     def _on_pre_vote_reply(self, node: Node, message: Message) -> None:
@@ -116,6 +125,7 @@ class Elections(Member):
         granted = (
             message["term"] == self.term
             and self.role_code == FOLLOWER
+            and self._may_vote()
             and self.voted_for in (None, str(node.id))
             and self._is_up_to_date(message)
         )
@@ -133,8 +143,22 @@ class Elections(Member):
 
     def _on_timeout_now(self, node: Node, message: Message) -> None:
         """3.10: the leader hands over to this node."""
-        if message["term"] == self.term and node == self.leader_node:
+        if message["term"] == self.term and node == self.leader_node and self.is_voter:
             self._stand(transfer=True)
+
+    def leader_lost(self, node: Node) -> None:
+        """The leader's connection to this node broke: the leader may be dead.
+
+        Its silence is not awaited: this node, if it votes, soon asks whether an election could be
+        won. If the others hear the leader they say no, and nothing is disturbed.
+        """
+        if node != self.leader_node or self.is_leader:
+            return
+        self._leader_gone = True
+        self._heard_leader_s = float("-inf")
+        patience_s = self.timers.election_min_s / 2 * self.rng.random()
+        self.election_deadline = min(self.election_deadline, self.clock() + patience_s)
+        self.host.wake()
 
     def _start_round(self) -> None:
         """Provided by `leading.py`."""

@@ -1,9 +1,8 @@
 """The PySyncObj engine behind the `Replicator` port.
 
-It owns the durable log, the links and the Raft member, drives them from the loop's events (no
-thread of its own but the log's sync worker, no polling), applies what is committed and answers
-those who wait. A *turn* is: let time pass, commit, apply a slice, replicate; it is scheduled once
-after whatever happened in this round of the loop, so that work comes in batches (F16).
+It owns the durable log, the links and the Raft member, and answers those who wait for what is
+applied. Everything is driven from the loop's events, see `turns.py`; there is no thread but the
+log's sync worker, and no polling.
 """
 
 from __future__ import annotations
@@ -22,19 +21,25 @@ from rendezvous_raft.core.commands import Command
 from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.core.results import Applied
 from rendezvous_raft.limits import NodeLimits
-from rendezvous_raft.membership import MemberConfig, RaftTimers
+from rendezvous_raft.membership import (
+    MemberConfig,
+    Membership,
+    MembershipChange,
+    RaftTimers,
+    RemoveMember,
+)
 from rendezvous_raft.node.ports import AppliedListener, Clock
 from rendezvous_raft.node.status import ClusterStatus, SnapshotInfo
 from rendezvous_raft.replication.applying import Replica
 from rendezvous_raft.replication.batching import Batch, GroupCommit
-from rendezvous_raft.replication.codec import CodecError, encode_command, encode_entry
+from rendezvous_raft.replication.codec import encode_command, encode_entry
 from rendezvous_raft.replication.observer import EngineObserver
 from rendezvous_raft.replication.raft.files import FileLayer, RealFiles
-from rendezvous_raft.replication.raft.guard import REGULAR
 from rendezvous_raft.replication.raft.handover import choose_successor, hand_over
 from rendezvous_raft.replication.raft.journal import DurableJournal
 from rendezvous_raft.replication.raft.links import EngineLinks, MakeLinks
 from rendezvous_raft.replication.raft.member import Message
+from rendezvous_raft.replication.raft.membership_change import change_members
 from rendezvous_raft.replication.raft.parked import ParkedReports
 from rendezvous_raft.replication.raft.reads import ReadBarriers
 from rendezvous_raft.replication.raft.rules import Raft
@@ -42,18 +47,15 @@ from rendezvous_raft.replication.raft.snapshotting import DEFAULT_POLICY, Snapsh
 from rendezvous_raft.replication.raft.status import cluster_status, why_nothing_is_sent
 from rendezvous_raft.replication.raft.storage import (
     SEGMENT_BYTES,
+    Birth,
     DiskFull,
     DurableLog,
     Identity,
 )
 from rendezvous_raft.replication.raft.transport import TcpLinks
+from rendezvous_raft.replication.raft.turns import Turns
 from rendezvous_raft.types import NodeName, RequestId, Revision
 
-COMMIT_TOLD_S = 0.002
-"""While entries follow each other, the commit index travels with the next one; if none leaves
-within this time, it gets a message of its own."""
-ROOM_LOOK_S = 1.0
-"""Pause between looks whether a full disk has room again."""
 REFUSED_PAUSE_S = 0.05
 """Before a batch that a deposed leader refused is sent again."""
 
@@ -63,13 +65,17 @@ class RaftReplicator:
 
     Args:
         self_name: the member that this process is.
-        members: every voter, this one included.
+        members: those that the cluster was founded with, this one included. Once the log names a
+            membership that one counts; the addresses here still do, as local knowledge.
         cluster_id: what keeps members of two clusters from mixing.
         data_dir: where the log, the vote and the snapshots are; a voter always has one (F7).
         timers: how patient it is.
         limits: bounds of this node.
         clock: time as an input.
         observer: is told facts for metrics.
+        joining: whether a new data directory is that of a member that comes to a cluster which
+            exists, or comes back to it; it then does not vote before it is let in (F11).
+        listen: where to listen for peers; by default the address that they dial.
         segment_bytes: size of the log's files, which are pre-allocated, two at a time.
         files: the file system; the real one by default.
         rng: chance, for time-outs and for the name of this life; unpredictable by default.
@@ -89,6 +95,8 @@ class RaftReplicator:
         limits: NodeLimits,
         clock: Clock,
         observer: EngineObserver,
+        joining: bool = False,
+        listen: str | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         files: FileLayer | None = None,
         rng: random.Random | None = None,
@@ -96,8 +104,10 @@ class RaftReplicator:
         make_links: MakeLinks = TcpLinks,
         snapshot_policy: SnapshotPolicy = DEFAULT_POLICY,
     ) -> None:
-        self._members = {member.name: member for member in members}
-        self._self = self._members[self_name]
+        self._founders = Membership(()).with_members(members)
+        self._self = next(member for member in members if member.name == self_name)
+        self._joining = joining
+        self._listen = listen or self._self.raft_address
         self._cluster_id = cluster_id
         self._limits = limits
         self._clock = clock
@@ -126,12 +136,11 @@ class RaftReplicator:
         self._snapshots: Snapshots
         self._running = False
         self._halted: str | None = None
-        self._turn_scheduled = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._commit_timer: asyncio.TimerHandle | None = None
-        self._last_turn_s = 0.0
-        self._room_due_s = 0.0
+        self._turns: Turns
         self._known_leader: str | None = None
+        self._disk_failed = False
+        self._not_member = False
+        self._unneeded_elections = 0
         self._parked = ParkedReports(clock)
 
     # The port
@@ -144,7 +153,7 @@ class RaftReplicator:
     @property
     def last_turn_s(self) -> float:
         """When the engine was driven last, in monotonic seconds; for liveness checks."""
-        return self._last_turn_s
+        return self._turns.last_s if self._running else 0.0
 
     def set_listener(self, listener: AppliedListener, state_replaced: Callable[[], None]) -> None:
         """See `Replicator.set_listener`."""
@@ -163,30 +172,35 @@ class RaftReplicator:
             files=self._files,
             segment_bytes=self._segment_bytes,
             executor=self._executor,
+            birth=Birth(self._rng.getrandbits(48) + 1, founding=not self._joining),
         )
         self._snapshots = Snapshots(
             self._store, self._replica, self._clock, self._observer, self._snapshot_policy
         )
         try:
+            membership = self._founders
             if recovered.snapshot is not None:
-                self._snapshots.restore(recovered.snapshot)
+                membership = self._snapshots.restore(recovered.snapshot)
+            journal = DurableJournal(self._store, recovered, membership)
         except BaseException:
             await self._store.close()
             raise
-        journal = DurableJournal(self._store, recovered)
-        others = sorted(name for name in self._members if name != self._self.name)
         self._links = self._make_links(
             name=self._self.name,
             cluster_id=self._cluster_id,
-            listen=self._self.raft_address,
-            peers={name: self._members[NodeName(name)].raft_address for name in others},
+            listen=self._listen,
+            address=self._self.raft_address,
+            birth=recovered.birth,
+            peers=self._addresses(journal.membership),
             positions=self._store,
             on_connected=self._on_connected,
+            on_greeted=lambda node, birth: self._raft.greeted(node, birth),
+            on_lost=lambda node: self._raft.leader_lost(node),
             rng=self._rng,
         )
         self._raft = Raft(
             name=self._self.name,
-            others=others,
+            birth=recovered.birth,
             log=journal,
             links=self._links,
             timers=self._timers,
@@ -195,22 +209,27 @@ class RaftReplicator:
             host=self,
         )
         self._snapshots.attach(journal, self._raft)
-        # After a failed sync nobody knows what is on disk: the node must not go on.
-        self._store.start(
-            self._on_synced, lambda error: self.halt(f"the log could not be synced: {error}")
+        self._turns = Turns(
+            raft=self._raft,
+            store=self._store,
+            apply=lambda payload: self._replica.apply_entry(payload, self._commits),
+            applied=self._reads.applied,
+            rest=self._snapshots.take_if_due,
+            slice_s=self._limits.apply_slice_ms_max / 1000,
+            clock=self._clock,
+            observer=self._observer,
         )
+        self._store.start(self._on_synced, self._on_disk_failed)
         await self._links.open()
         self._running = True
-        self._turn()
+        self._turns.take()
 
     async def close(self) -> None:
         """See `Replicator.close`."""
         if not self._running:
             return
         self._running = False
-        for timer in (self._timer, self._commit_timer):
-            if timer is not None:
-                timer.cancel()
+        self._turns.stop()
         await self._links.close()
         self._commits.fail_all(
             errors.Draining("the node has stopped; nothing was proposed"),
@@ -239,9 +258,12 @@ class RaftReplicator:
         return cluster_status(
             self.state.revision,
             self._self,
-            self._members.values(),
+            self._founders,
             self._raft if self._running else None,
             halted=self._halted,
+            disk_failed=self._disk_failed,
+            not_member=self._not_member,
+            unneeded_elections=self._unneeded_elections,
             read_only=self._store.read_only if self._running else None,
         )
 
@@ -260,6 +282,13 @@ class RaftReplicator:
             self._commits.wake()
         return NodeName(str(successor.id))
 
+    async def change_membership(self, change: MembershipChange, *, deadline_s: float) -> None:
+        """See `Replicator.change_membership`."""
+        self._refuse_unless_running()
+        if isinstance(change, RemoveMember) and change.name == self._self.name:
+            await self.transfer_leadership(None, deadline_s=deadline_s)
+        await change_members(self._raft, change, deadline_s)
+
     def report_parked(self, request_ids: Sequence[RequestId]) -> None:
         """See `Replicator.report_parked`."""
         if request_ids and self._running and not self._halted:
@@ -277,81 +306,42 @@ class RaftReplicator:
 
     def wake(self) -> None:
         """Schedules a turn at the end of this round of the loop."""
-        if not self._turn_scheduled and self._running:
-            self._turn_scheduled = True
-            asyncio.get_running_loop().call_soon(self._turn)
-
-    def _turn(self) -> None:
-        """One turn: time, commit, apply, replicate. An exception here stops the node (F8)."""
-        self._turn_scheduled = False
-        if not self._running or self._halted is not None:
-            return
-        self._last_turn_s = self._clock.monotonic_s()
-        try:
-            due_s = self._raft.tick()
-            if self._raft.advance_commit():
-                self._tell_commit_soon()
-            if self._apply_slice():
-                self.wake()
-            if self._raft.is_leader:
-                self._raft.replicate_all()
-            self._look_for_room()
-        except Exception as error:  # noqa: BLE001 (whatever it is, going on would be a guess)
-            self.halt(f"{type(error).__name__}: {error}")
-            return
-        self._snapshots.take_if_due()
-        self._schedule(due_s)
-
-    def _schedule(self, due_s: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        delay_s = max(0.001, due_s - self._clock.monotonic_s())
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._turn)
-
-    def _look_for_room(self) -> None:
-        """While the disk is full, tests now and then whether it still is."""
-        if self._store.read_only is not None and self._last_turn_s >= self._room_due_s:
-            self._room_due_s = self._last_turn_s + ROOM_LOOK_S
-            self._store.try_recover()
-
-    def _tell_commit_soon(self) -> None:
-        """At once when nothing else is on its way, else with the next entry or after a moment."""
-        if self._commit_timer is None:
-            busy = self._raft.commit_index < self._raft.last_index()
-            loop = asyncio.get_running_loop()
-            delay_s = COMMIT_TOLD_S if busy else 0.0
-            self._commit_timer = loop.call_later(delay_s, self._tell_commit)
-
-    def _tell_commit(self) -> None:
-        self._commit_timer = None
-        if self._running and self._halted is None and self._raft.is_leader:
-            self._raft.tell_commit()
-
-    def _apply_slice(self) -> bool:
-        """Applies committed entries for a bounded time; whether some are left (limits)."""
-        raft = self._raft
-        if raft.last_applied >= raft.commit_index:
-            return False
-        started_s = self._clock.monotonic_s()
-        until_s = started_s + self._limits.apply_slice_ms_max / 1000
-        commands = 0
-        while raft.last_applied < raft.commit_index and self._clock.monotonic_s() < until_s:
-            payload = raft.log[raft.last_applied + 1 - raft.log.base_index][0]
-            if payload[:1] == REGULAR:
-                try:
-                    commands += self._replica.apply_entry(payload[1:], self._commits)
-                except CodecError as error:
-                    self.halt(str(error))
-                    return False
-            raft.last_applied += 1
-        self._observer.applied(commands, self._clock.monotonic_s() - started_s)
-        self._reads.applied()
-        return bool(raft.last_applied < raft.commit_index)
+        if self._running:
+            self._turns.wake()
 
     def _on_synced(self) -> None:
         self._observer.synced(self._store.sync_seconds)
         self._links.release()
         self.wake()
+
+    def _on_disk_failed(self, error: BaseException) -> None:
+        """After a failed sync nobody knows what is on disk: the node must not go on."""
+        self._disk_failed = True
+        self.halt(f"the log could not be synced: {error}")
+
+    def _addresses(self, membership: Membership) -> dict[str, str]:
+        """Where to dial the others: what the configuration says, else what they say."""
+        configured = {member.name: member.raft_address for member in self._founders.members}
+        return {
+            member.name: configured.get(member.name, member.raft_address)
+            for member in membership.members
+            if member.name != self._self.name
+        }
+
+    def membership_changed(self) -> None:
+        """See `member.Host`."""
+        self._not_member = False
+        if self._running:
+            self._links.set_peers(self._addresses(self._raft.membership))
+
+    def not_member(self) -> None:
+        """See `member.Host`."""
+        self._not_member = True
+
+    def elected_without_need(self) -> None:
+        """See `member.Host`."""
+        self._unneeded_elections += 1
+        self._observer.elected_without_need()
 
     def _on_connected(self, node: Node) -> None:
         self._raft.peer_connected(node)
@@ -367,15 +357,20 @@ class RaftReplicator:
             return False
         commands = [proposal.encoded for proposal in batch.proposals]
         entry = encode_entry(self._origin, batch.sequence, commands)
+        if not self._send_or_append(batch.sequence, entry):
+            return False
+        self._observer.entry_made(len(commands))
+        return True
+
+    def _send_or_append(self, sequence: int, entry: bytes) -> bool:
         if not self._raft.is_leader:
-            return self._raft.forward(self._origin, batch.sequence, entry)
+            return self._raft.forward(self._origin, sequence, entry)
         if self._raft.handing_over:
             return False
         try:
             self._raft.propose(entry)
         except DiskFull:
             return False
-        self._observer.entry_appended(len(commands))
         self.wake()
         return True
 
@@ -443,6 +438,7 @@ class RaftReplicator:
         if self._halted is not None:
             return
         self._halted = reason
+        self._turns.stop()
         self._links.silence()
         self._commits.fail_all(
             errors.NotReady(f"the node has halted: {reason}"),

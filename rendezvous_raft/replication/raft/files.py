@@ -220,3 +220,48 @@ class RealFiles:
             os.close(descriptor)
             raise
         return RealFile(descriptor)
+
+
+class ReadOnlyFiles(RealFiles):
+    """The same for looking at files that must stay as they are: whatever would change one fails.
+
+    Descriptors are opened for reading only, so a user who may not write can look too.
+    """
+
+    def open(self, path: Path) -> OpenFile:
+        """See `FileLayer`."""
+        return RealFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
+    def create(self, path: Path) -> OpenFile:
+        """Fails."""
+        raise _read_only(path)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Fails."""
+        raise _read_only(f"{source} to {target}")
+
+    def unlink(self, path: Path) -> None:
+        """Fails."""
+        raise _read_only(path)
+
+    def mkdir(self, directory: Path) -> None:
+        """Fails."""
+        raise _read_only(directory)
+
+    def fsync_dir(self, directory: Path) -> None:
+        """Fails: it changes nothing, but whoever looks on has no need for it."""
+        raise _read_only(directory)
+
+    def lock(self, path: Path) -> Closing:
+        """Locks a file that exists, shared with other readers; creates none."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return RealFile(descriptor)
+
+
+def _read_only(path: Path | str) -> OSError:
+    return OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))

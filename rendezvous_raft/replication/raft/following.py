@@ -16,6 +16,7 @@ class Following(Leading):
     def _follow(self, node: Node) -> None:
         """A message of the current term's leader came."""
         self._heard_leader_s = self.clock()
+        self._leader_gone = False
         if self.leader_node != node or self.role_code != FOLLOWER:
             self._step_down(self.term, node)
         else:
@@ -84,6 +85,8 @@ class Following(Leading):
         except DiskFull:
             # What is stored is acknowledged; the leader sends the rest again.
             return index
+        finally:
+            self.use_membership()
         return index
 
     def _answer_append(

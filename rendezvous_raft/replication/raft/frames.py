@@ -9,6 +9,8 @@ import msgpack
 FRAME_VERSION = 1
 FRAME_BYTES_MAX = 4 * 1024 * 1024
 """Larger than the largest entry with its envelope; a longer frame is a fault, or an attack."""
+GREETING_BYTES_MAX = 1024
+"""Of the first frame of a connection, which comes from nobody knows whom."""
 _LENGTH_BYTES = 4
 
 
@@ -25,9 +27,15 @@ def encode_frame(message: dict[str, object]) -> bytes:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into messages."""
+    """Cuts a stream of bytes into messages.
 
-    def __init__(self) -> None:
+    Args:
+        frame_bytes_max: of one frame; a longer one is refused before its bytes come.
+    """
+
+    def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+        self.frame_bytes_max = frame_bytes_max
+        """May be changed between two messages."""
         self._buffer = bytearray()
 
     def feed(self, received: bytes) -> Iterator[dict[str, object]]:
@@ -41,8 +49,9 @@ class FrameReader:
         while len(self._buffer) - start >= _LENGTH_BYTES:
             body_at = start + _LENGTH_BYTES
             length = int.from_bytes(self._buffer[start:body_at], "big")
-            if length > FRAME_BYTES_MAX:
-                raise FrameError(f"a frame of {length} bytes, at most {FRAME_BYTES_MAX} allowed")
+            if length > self.frame_bytes_max:
+                cap = self.frame_bytes_max
+                raise FrameError(f"a frame of {length} bytes, at most {cap} are allowed")
             if len(self._buffer) < body_at + length:
                 break
             body = bytes(self._buffer[body_at : body_at + length])

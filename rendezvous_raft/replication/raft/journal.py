@@ -3,7 +3,8 @@
 PySyncObj keeps its whole log as a list of (payload, index, term) whose first element is the base:
 an entry that is known to be committed and serves only to compare terms with. Ours is the same,
 written through to `DurableLog`; it also knows up to where the log is on stable storage, so that a
-leader counts itself only for that (replication 3).
+leader counts itself only for that (replication 3). And it knows the membership that its last entry
+of that kind names, for that one is in force as soon as it stands in the log (thesis 4.1).
 """
 
 from __future__ import annotations
@@ -13,14 +14,25 @@ from typing import overload
 
 from pysyncobj.journal import Journal
 
+from rendezvous_raft.membership import Membership
 from rendezvous_raft.replication.raft.guard import NO_OP
+from rendezvous_raft.replication.raft.memberships import MEMBERSHIP, decode_membership
 from rendezvous_raft.replication.raft.storage import DurableLog, LogEntry, Recovered
 
 
 class DurableJournal(Journal):
-    """PySyncObj's journal interface over a `DurableLog`."""
+    """PySyncObj's journal interface over a `DurableLog`.
 
-    def __init__(self, store: DurableLog, recovered: Recovered) -> None:
+    Args:
+        store: what keeps it.
+        recovered: what `store` knew of earlier lives.
+        membership: the one that is in force at the base.
+
+    Raises:
+        MembershipError: an entry has one that this version does not know.
+    """
+
+    def __init__(self, store: DurableLog, recovered: Recovered, membership: Membership) -> None:
         self._store = store
         base = (NO_OP, recovered.base_index, recovered.base_term)
         self._entries: list[LogEntry] = [base, *recovered.entries]
@@ -28,6 +40,27 @@ class DurableJournal(Journal):
         self._voted_for = recovered.voted_for
         self._unsynced: deque[tuple[int, int]] = deque()
         self._durable_index = self._entries[-1][1]
+        self._memberships = [(recovered.base_index, membership)]
+        for payload, index, _ in recovered.entries:
+            self._note_membership(payload, index)
+
+    def _note_membership(self, payload: bytes, index: int) -> None:
+        if payload[:1] == MEMBERSHIP:
+            self._memberships.append((index, decode_membership(payload[1:])))
+
+    @property
+    def membership(self) -> Membership:
+        """The one in force: the last of the log."""
+        return self._memberships[-1][1]
+
+    @property
+    def membership_index(self) -> int:
+        """Index of the entry that names it, or of the base."""
+        return self._memberships[-1][0]
+
+    def membership_at(self, index: int) -> Membership:
+        """The one that the entries up to `index` name; `index` is not before the base."""
+        return next(found for at, found in reversed(self._memberships) if at <= index)
 
     @property
     def base_index(self) -> int:
@@ -61,6 +94,7 @@ class DurableJournal(Journal):
         self._store.append(command, idx, term)
         self._entries.append((command, idx, term))
         self._unsynced.append((self._store.position, idx))
+        self._note_membership(command, idx)
 
     def truncate_from(self, index: int) -> None:
         """Drops the entries from `index` on: a conflict with the leader's log."""
@@ -70,14 +104,19 @@ class DurableJournal(Journal):
         self._durable_index = min(self._durable_index, index - 1)
         while self._unsynced and self._unsynced[-1][1] >= index:
             self._unsynced.pop()
+        while self._memberships[-1][0] >= index:
+            self._memberships.pop()
 
     def drop_before(self, index: int) -> None:
         """Makes `index` the base; its entries are in a durable snapshot."""
         del self._entries[: index - self._entries[0][1]]
+        base = (index, self.membership_at(index))
+        self._memberships = [base, *(each for each in self._memberships if each[0] > index)]
 
-    def restart_at(self, index: int, term: int) -> None:
+    def restart_at(self, index: int, term: int, membership: Membership) -> None:
         """Starts again, empty, after the install of a snapshot."""
         self._entries = [(NO_OP, index, term)]
+        self._memberships = [(index, membership)]
         self._unsynced.clear()
         self._durable_index = index
 

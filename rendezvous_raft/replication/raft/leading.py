@@ -175,7 +175,7 @@ class Leading(Elections):
         if not self.is_leader:
             return False
         matches = sorted(
-            [self.log.durable_index(), *(self.match_index[peer] for peer in self.peers)]
+            [self.log.durable_index(), *(self.match_index[voter] for voter in self.voters)]
         )
         index = matches[len(matches) - self.quorum]
         if index <= self.commit_index or self.log.term_at(index) != self.term:
@@ -230,7 +230,7 @@ class Leading(Elections):
     def _confirm_reads(self) -> None:
         if not self._reads:
             return
-        rounds = sorted([self._round, *(self._progress[p.id].acked_round for p in self.peers)])
+        rounds = sorted([self._round, *(self._progress[v.id].acked_round for v in self.voters)])
         confirmed = rounds[len(rounds) - self.quorum]
         ready = [read for read in self._reads if read[0] <= confirmed]
         self._reads = [read for read in self._reads if read[0] > confirmed]

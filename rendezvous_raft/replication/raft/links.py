@@ -9,6 +9,7 @@ from typing import Protocol
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
+from rendezvous_raft.replication.raft.metadata import Birth
 from rendezvous_raft.replication.raft.outbox import Positions
 
 __all__ = ["EngineLinks", "Links", "MakeLinks", "Node"]
@@ -37,7 +38,7 @@ class Links(Transport):
 
 
 class EngineLinks(Links):
-    """What the engine needs of them beside that: a life, and the word that the log is synced."""
+    """What the engine needs of them beside that: a life, peers, the word that the log is synced."""
 
     async def open(self) -> None:
         """Listens, and begins to connect to the peers."""
@@ -45,6 +46,17 @@ class EngineLinks(Links):
 
     async def close(self) -> None:
         """Closes every connection; nothing is received afterwards."""
+        raise NotImplementedError
+
+    def set_peers(self, peers: Mapping[str, str]) -> None:
+        """The members have changed: links to new ones, none to those that are gone.
+
+        Who stays at its address keeps its connections. Messages for those that are gone are
+        dropped, and their connections are closed. Does not block.
+
+        Args:
+            peers: addresses of the others, by name.
+        """
         raise NotImplementedError
 
     def release(self) -> None:
@@ -63,9 +75,13 @@ class MakeLinks(Protocol):
         name: of the member.
         cluster_id: members of other clusters are refused.
         listen: the member's own address, host:port.
+        address: where others dial it; told to those who do not know this member.
+        birth: of its data directory; told to everybody.
         peers: addresses of the others, by name.
         positions: how far the log is synced; what is sent waits for it.
         on_connected: is told that a link to a peer stands.
+        on_greeted: is told which directory speaks for a peer that can be heard now.
+        on_lost: is told that a peer cannot be heard any more.
         rng: chance, for pauses.
     """
 
@@ -75,9 +91,13 @@ class MakeLinks(Protocol):
         name: str,
         cluster_id: str,
         listen: str,
+        address: str,
+        birth: Birth,
         peers: Mapping[str, str],
         positions: Positions,
         on_connected: Callable[[Node], None],
+        on_greeted: Callable[[Node, Birth], None],
+        on_lost: Callable[[Node], None],
         rng: random.Random,
     ) -> EngineLinks:
         """The links, not open yet."""

@@ -2,8 +2,9 @@
 
 The rules are those of Ongaro, "Consensus: Bridging Theory and Practice" (2014); sections are quoted
 from there, or from Ongaro and Ousterhout (2014) where marked "paper". F-rows are those of
-DESIGN.md. They stand in `elections.py`, `leading.py`, `following.py` and `rules.py`, each class on
-top of the other, only because one file would be too long; together they are one member.
+DESIGN.md. They stand in `elections.py`, `leading.py`, `following.py`, `changing.py` and `rules.py`,
+each class on top of the other, only because one file would be too long; together they are one
+member.
 
 They act within single turns of the loop and touch no socket, file or clock of their own: `links`
 sends, `log` stores, `clock` and `rng` are injected, and `host` is told what came of it.
@@ -12,16 +13,18 @@ sends, `log` stores, `clock` and `rng` are injected, and `host` is told what cam
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from pysyncobj.node import Node
 
-from rendezvous_raft.membership import RaftTimers
+from rendezvous_raft.membership import Membership, RaftTimers
 from rendezvous_raft.replication.raft.guard import FOLLOWER, LEADER, GuardedSyncObj
 from rendezvous_raft.replication.raft.journal import DurableJournal
 from rendezvous_raft.replication.raft.links import Links
+from rendezvous_raft.replication.raft.metadata import Birth
 from rendezvous_raft.replication.raft.progress import Progress
+from rendezvous_raft.types import Standing
 
 Message = dict[str, Any]
 """A Raft message: its `type`, its sender's `term`, and fields by type; see the handlers."""
@@ -44,6 +47,18 @@ class Host(Protocol):
 
     def read_refused(self, read_id: int) -> None:
         """The node that was asked for a read index does not lead."""
+        ...
+
+    def membership_changed(self) -> None:
+        """Other members are in force, or what is known of them changed."""
+        ...
+
+    def not_member(self) -> None:
+        """The leader does not count this node among the members."""
+        ...
+
+    def elected_without_need(self) -> None:
+        """This node stands for election although its leader can still be reached."""
         ...
 
     def batch_refused(self, origin: bytes, sequence: int) -> None:
@@ -74,7 +89,7 @@ class Member(GuardedSyncObj):
         self,
         *,
         name: str,
-        others: Sequence[str],
+        birth: Birth,
         log: DurableJournal,
         links: Links,
         timers: RaftTimers,
@@ -97,19 +112,29 @@ class Member(GuardedSyncObj):
         self._pre_votes: dict[str, bool] | None = None
         self._reads: list[tuple[int, int, Node | None, int]] = []
         self._progress: dict[str, Progress] = {}
+        self._greeted: dict[str, Birth] = {}
+        self._asked_in: dict[str, int] = {}
+        self._admitted = False
+        self._leader_gone = False
+        self._lost_leader: Node | None = None
         self.name = name
+        self.birth = birth
+        self.membership = Membership(())
         self.peers: tuple[Node, ...] = ()
+        """All other members, in order of their names."""
+        self.voters: tuple[Node, ...] = ()
+        """Those of them who vote."""
         super().__init__(
             name=name,
-            others=others,
+            others=(),
             log=log,
             transport=links,
             clock=clock,
             rng=rng,
             election_s=(timers.election_min_s, timers.election_max_s),
         )
-        self.peers = tuple(sorted(self.others, key=lambda node: str(node.id)))
         self.commit_index = self.last_applied = log.base_index
+        self.use_membership()
 
     @property
     def is_leader(self) -> bool:
@@ -117,9 +142,58 @@ class Member(GuardedSyncObj):
         return bool(self.role_code == LEADER)
 
     @property
+    def is_voter(self) -> bool:
+        """Whether this node, with the directory that it has, is a voter of the membership."""
+        own = self.membership.find(self.name)
+        return own is not None and own.standing is Standing.VOTER and self._may_vote()
+
+    def _may_vote(self) -> bool:
+        """Whether a vote of this node breaks no promise that it may have forgotten (F7, F11).
+
+        A directory that was there from the beginning remembers them all. Another one is free of
+        them once a membership that names it is committed: from then on no majority that its
+        forerunner was part of can elect or commit anything (DESIGN.md, Rejoining).
+        """
+        own = self.membership.find(self.name)
+        if self.birth.founding:
+            return own is None or own.incarnation in (0, self.birth.incarnation)
+        if not self._admitted:
+            committed = self.log.membership_at(max(self.commit_index, self.log.base_index))
+            known = committed.find(self.name)
+            self._admitted = known is not None and known.incarnation == self.birth.incarnation
+        return self._admitted
+
+    @property
     def quorum(self) -> int:
-        """Members that make a majority."""
-        return (len(self.peers) + 1) // 2 + 1
+        """Voters that make a majority; a leader or candidate is one itself."""
+        return (len(self.voters) + 1) // 2 + 1
+
+    def _is_majority(self, names: Iterable[str]) -> bool:
+        """Whether this node and those of `names` who vote are a majority."""
+        voting = [str(voter.id) for voter in self.voters]
+        return 1 + sum(1 for name in names if name in voting) >= self.quorum
+
+    def use_membership(self) -> None:
+        """Takes over the log's last membership, in force whether committed or not (4.1)."""
+        if self.log.membership is self.membership:
+            return
+        before, self.membership = self.membership, self.log.membership
+        others = [member for member in self.membership.members if member.name != self.name]
+        self.peers = tuple(Node(member.name) for member in others)
+        self.voters = tuple(Node(m.name) for m in others if m.standing is Standing.VOTER)
+        self.others = set(self.peers)
+        for member in others:
+            known = before.find(member.name)
+            if known is None or known.incarnation != member.incarnation:
+                # A node, or a directory, of whose log nothing is known.
+                self._progress[member.name] = Progress(heard_s=self.clock())
+                peer = Node(member.name)
+                self.next_index[peer], self.match_index[peer] = self.last_index() + 1, 0
+        self.host.membership_changed()
+
+    def greeted(self, node: Node, birth: Birth) -> None:
+        """A connection of the peer told which directory speaks for it."""
+        self._greeted[str(node.id)] = birth
 
     def leader_name(self) -> str | None:
         """The leader that this node knows."""

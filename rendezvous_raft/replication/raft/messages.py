@@ -42,6 +42,8 @@ _FIELDS: dict[str, dict[str, type]] = {
     "forward": {"origin": bytes, "sequence": int, "payload": bytes},
     "forward_refused": {"origin": bytes, "sequence": int},
     "parked": {"request_ids": list},
+    "join": {"name": str, "incarnation": int},
+    "not_member": {"known": int},
 }
 
 

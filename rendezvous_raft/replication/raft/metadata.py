@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,21 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Birth:
+    """How a directory came to be."""
+
+    incarnation: int = 0
+    """A number that no other directory has; 0: it has none, in tests."""
+    founding: bool = True
+    """Whether it belongs to a voter that the configuration names. One that joins or rejoins may
+    have forgotten what an earlier directory promised, and must not vote before it is admitted."""
+
+
+UNNAMED = Birth()
+"""Of a directory of whose birth nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Metadata:
     """What Raft must remember beside the log."""
 
@@ -34,6 +50,7 @@ class Metadata:
     newest_segment: int = 0
     """A segment of the log that is on disk for certain; 0: none yet. Without it a log whose last
     files are missing would look like a shorter log."""
+    birth: Birth = UNNAMED
 
 
 class MetadataFile:
@@ -52,6 +69,12 @@ class MetadataFile:
         Raises:
             StorageError: it is damaged, of another version, or of another node.
         """
+        metadata = self.read_of_any()
+        check_identity(metadata.identity, identity, self._path)
+        return metadata
+
+    def read_of_any(self) -> Metadata:
+        """The same, whosever it is. Raises `StorageError`."""
         file = self._files.open(self._path)
         try:
             content = file.read_at(0, BLOCK_BYTES_MAX + 1)
@@ -60,9 +83,14 @@ class MetadataFile:
         fields, end = unpack_block(_MAGIC, content, self._path)
         if end != len(content):
             raise DamagedError(self._path, end, "there is more than was written")
-        check_identity(fields, identity, self._path)
         read: Any = fields
-        return Metadata(identity, read["term"], read["voted_for"], read["newest_segment"])
+        return Metadata(
+            identity=identity_in(fields),
+            birth=Birth(read["incarnation"], read["founding"]),
+            term=read["term"],
+            voted_for=read["voted_for"],
+            newest_segment=read["newest_segment"],
+        )
 
     def write(self, metadata: Metadata) -> None:
         """Replaces the file; durable when this returns. A full disk costs the reserve, once."""
@@ -71,6 +99,8 @@ class MetadataFile:
             {
                 "cluster": metadata.identity.cluster_id,
                 "node": metadata.identity.node_name,
+                "incarnation": metadata.birth.incarnation,
+                "founding": metadata.birth.founding,
                 "term": metadata.term,
                 "voted_for": metadata.voted_for,
                 "newest_segment": metadata.newest_segment,
@@ -114,11 +144,15 @@ class MetadataFile:
         self.has_reserve = True
 
 
-def check_identity(fields: dict[str, object], identity: Identity, path: Path) -> None:
+def identity_in(fields: Mapping[str, Any]) -> Identity:
+    """Whose the file is that begins with these fields."""
+    return Identity(fields["cluster"], fields["node"])
+
+
+def check_identity(found: Identity, identity: Identity, path: Path) -> None:
     """Raises `StorageError` if a file belongs to another cluster or node."""
-    found = (fields["cluster"], fields["node"])
-    if found != (identity.cluster_id, identity.node_name):
+    if found != identity:
         raise StorageError(
-            f"{path}: belongs to node {found[1]!r} of cluster {found[0]!r}, "
+            f"{path}: belongs to node {found.node_name!r} of cluster {found.cluster_id!r}, "
             f"this is node {identity.node_name!r} of cluster {identity.cluster_id!r}"
         )

@@ -32,3 +32,6 @@ class Progress:
     """Bytes of the snapshot that it has."""
     commit_told: int = 0
     """Highest commit index that was sent to it."""
+    round_target: int = 0
+    """Of one that joins: where the log ended when this round of catching up began; 0: none did."""
+    round_began_s: float = 0.0

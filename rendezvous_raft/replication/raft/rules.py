@@ -6,23 +6,25 @@ from collections.abc import Callable, Sequence
 
 from pysyncobj.node import Node
 
-from rendezvous_raft.replication.raft.following import Following
+from rendezvous_raft.replication.raft.changing import Changing
 from rendezvous_raft.replication.raft.member import Message
 from rendezvous_raft.replication.raft.storage import DiskFull
 
 
-class Raft(Following):
+class Raft(Changing):
     """One member of a Raft group. See `member.py` for the theory."""
 
     def receive(self, node: Node, message: Message) -> None:
         """Handles one message of a peer (overrides PySyncObj's whole, F1 to F3, F9, F15)."""
         kind, term = message["type"], message["term"]
-        if term < self.term:
+        if not self.may_say(node, kind):
+            return
+        if term < self.term and kind not in _OF_ANY_TERM:
             # 5.1: the newer term lets an old leader or candidate catch up; no other answer is due.
             if kind in _TOLD_OF_NEWER_TERMS:
                 self.links.send(node, {"type": "stale", "term": self.term})
             return
-        if term > self.term and kind not in _OF_FUTURE_TERMS:
+        if term > self.term and kind not in (*_OF_FUTURE_TERMS, *_OF_ANY_TERM):
             self._step_down(term, None)
         try:
             _HANDLERS[kind](self, node, message)
@@ -82,6 +84,9 @@ class Raft(Following):
 _OF_FUTURE_TERMS = ("pre_vote", "pre_vote_reply", "vote")
 """Messages whose term is not a fact yet, or must first pass the rule of stickiness."""
 
+_OF_ANY_TERM = ("join", "not_member")
+"""Messages about who is a member; a node that comes new knows no term yet."""
+
 _TOLD_OF_NEWER_TERMS = ("append", "commit", "snapshot", "vote", "pre_vote")
 
 _HANDLERS: dict[str, Callable[[Raft, Node, Message], None]] = {
@@ -101,4 +106,6 @@ _HANDLERS: dict[str, Callable[[Raft, Node, Message], None]] = {
     "forward": Raft._on_forward,
     "forward_refused": Raft._on_forward_refused,
     "parked": Raft._on_parked,
+    "join": Raft._on_join,
+    "not_member": Raft._on_not_member,
 }

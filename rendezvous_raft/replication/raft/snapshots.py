@@ -15,7 +15,7 @@ import struct
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -63,6 +63,27 @@ class SnapshotFile:
     term: int
     size_bytes: int
     path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotHeader:
+    """What a snapshot file says of itself."""
+
+    cluster_id: str
+    index: int
+    term: int
+    end: int
+    """Where the chunks begin."""
+    crc: int
+    """Of everything before them."""
+
+
+class Chunk(NamedTuple):
+    """A chunk that verified."""
+
+    offset: int
+    rows: int
+    packed: bytes
 
 
 def encode_snapshot(rows: Iterable[Row]) -> Iterator[bytes]:
@@ -195,13 +216,7 @@ class SnapshotStore:
 
     def recover(self) -> None:
         """Finds the snapshots and verifies the newest. Raises `StorageError`; changes nothing."""
-        for match in filter(None, map(_NAME.fullmatch, self.files.listdir(self.directory))):
-            path = self.directory / match[0]
-            file = self.files.open(path)
-            try:
-                self._kept.append(SnapshotFile(int(match[1]), int(match[2]), file.size(), path))
-            finally:
-                file.close()
+        self._kept += find_snapshots(self.files, self.directory)
         if self.newest is not None:
             for _ in self._chunks(self.newest):
                 """Each verifies itself."""
@@ -258,33 +273,53 @@ class SnapshotStore:
         Raises:
             SnapshotDamaged: naming file and offset.
         """
-        for offset, count, packed in self._chunks(snapshot):
-            unpacker = msgpack.Unpacker(max_buffer_size=len(packed), strict_map_key=False)
-            unpacker.feed(packed)
-            try:
-                rows: list[Row] = list(unpacker)
-            except (ValueError, msgpack.UnpackException) as error:
-                raise SnapshotDamaged(snapshot.path, offset, f"no rows: {error}") from error
-            if len(rows) != count:
-                problem = f"{len(rows)} rows instead of {count}"
-                raise SnapshotDamaged(snapshot.path, offset, problem)
-            yield from rows
+        for chunk in self._chunks(snapshot):
+            yield from rows_of(chunk, snapshot.path)
 
-    def _chunks(self, snapshot: SnapshotFile) -> Iterator[tuple[int, int, bytes]]:
-        """Offset, rows and content of each chunk; raises at the first thing that is wrong."""
+    def _chunks(self, snapshot: SnapshotFile) -> Iterator[Chunk]:
+        """Each chunk; raises at the first thing that is wrong."""
         file = self.files.open(snapshot.path)
         try:
-            yield from _read_chunks(file, snapshot, self._cluster_id)
+            header = read_header(file, snapshot.path)
+            check_header(header, snapshot, self._cluster_id)
+            yield from read_chunks(file, header, snapshot.path)
         finally:
             file.close()
 
 
-def _read_chunks(
-    file: OpenFile, snapshot: SnapshotFile, cluster_id: str
-) -> Iterator[tuple[int, int, bytes]]:
-    path = snapshot.path
-    offset, crc = _read_header(file, snapshot, cluster_id)
-    total = 0
+def find_snapshots(files: FileLayer, directory: Path) -> list[SnapshotFile]:
+    """The files that have the name of a snapshot, oldest first; nothing is verified."""
+    found = []
+    for match in filter(None, map(_NAME.fullmatch, files.listdir(directory))):
+        path = directory / match[0]
+        file = files.open(path)
+        try:
+            found.append(SnapshotFile(int(match[1]), int(match[2]), file.size(), path))
+        finally:
+            file.close()
+    return found
+
+
+def read_header(file: OpenFile, path: Path) -> SnapshotHeader:
+    """What a snapshot file says of itself. Raises `SnapshotDamaged`, or `StorageError`."""
+    content = file.read_at(0, BLOCK_BYTES_MAX)
+    try:
+        fields, end = unpack_block(_MAGIC, content, path)
+    except DamagedError as error:
+        raise SnapshotDamaged(path, error.offset, "the header is damaged") from error
+    read: Any = fields
+    return SnapshotHeader(
+        read["cluster"], read["index"], read["term"], end=end, crc=crc32c(content[:end])
+    )
+
+
+def read_chunks(file: OpenFile, header: SnapshotHeader, path: Path) -> Iterator[Chunk]:
+    """The chunks of a snapshot file, each verified; raises `SnapshotDamaged`.
+
+    All of the file has verified only when the iterator has ended.
+    """
+    offset, crc, total = header.end, header.crc, 0
+    size = file.size()
     while True:
         head = file.read_at(offset, _CHUNK.size)
         if len(head) < _CHUNK.size:
@@ -292,30 +327,39 @@ def _read_chunks(
         length, count, chunk_crc = _CHUNK.unpack(head)
         if not length:
             break
+        if length > size - offset:  # a damaged length must not cost gigabytes of memory
+            raise SnapshotDamaged(path, offset, "the chunk is longer than the file")
         packed = file.read_at(offset + _CHUNK.size, length)
         if len(packed) < length or crc32c(packed) != chunk_crc:
             raise SnapshotDamaged(path, offset, "the chunk does not match its checksum")
         crc = crc32c(packed, crc32c(head, crc))
-        yield offset, count, packed
+        yield Chunk(offset, count, packed)
         total += count
         offset += _CHUNK.size + length
     if count != total or chunk_crc != crc32c(head[: -_CRC.size], crc):
         raise SnapshotDamaged(path, offset, "the file does not match its checksum")
-    if file.size() != offset + _CHUNK.size:
+    if size != offset + _CHUNK.size:
         raise SnapshotDamaged(path, offset + _CHUNK.size, "there is more than was written")
 
 
-def _read_header(file: OpenFile, snapshot: SnapshotFile, cluster_id: str) -> tuple[int, int]:
-    """Checks whose and which snapshot it is; where the chunks begin, and the CRC up to there."""
-    content = file.read_at(0, BLOCK_BYTES_MAX)
+def rows_of(chunk: Chunk, path: Path) -> list[Row]:
+    """The rows in a chunk that has verified. Raises `SnapshotDamaged`."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(chunk.packed), strict_map_key=False)
+    unpacker.feed(chunk.packed)
     try:
-        fields, end = unpack_block(_MAGIC, content, snapshot.path)
-    except DamagedError as error:
-        raise SnapshotDamaged(snapshot.path, error.offset, "the header is damaged") from error
-    read: Any = fields
-    if read["cluster"] != cluster_id:
-        raise StorageError(f"{snapshot.path}: belongs to cluster {read['cluster']!r}")
-    if (read["index"], read["term"]) != (snapshot.index, snapshot.term):
-        problem = f"this is the snapshot at entry {read['index']} of term {read['term']}"
+        rows: list[Row] = list(unpacker)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise SnapshotDamaged(path, chunk.offset, f"no rows: {error}") from error
+    if len(rows) != chunk.rows:
+        problem = f"{len(rows)} rows instead of {chunk.rows}"
+        raise SnapshotDamaged(path, chunk.offset, problem)
+    return rows
+
+
+def check_header(header: SnapshotHeader, snapshot: SnapshotFile, cluster_id: str) -> None:
+    """Whether a file is the snapshot that its name, or its sender, says. Raises `StorageError`."""
+    if header.cluster_id != cluster_id:
+        raise StorageError(f"{snapshot.path}: belongs to cluster {header.cluster_id!r}")
+    if (header.index, header.term) != (snapshot.index, snapshot.term):
+        problem = f"this is the snapshot at entry {header.index} of term {header.term}"
         raise SnapshotDamaged(snapshot.path, 0, problem)
-    return end, crc32c(content[:end])

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from itertools import chain
 
 from pysyncobj.node import Node
 
 from rendezvous_raft import errors
 from rendezvous_raft.core import snapshot
 from rendezvous_raft.core.machine import StateMachine
+from rendezvous_raft.membership import Membership
 from rendezvous_raft.node.ports import Clock
 from rendezvous_raft.node.status import SnapshotInfo
 from rendezvous_raft.replication.applying import Replica
 from rendezvous_raft.replication.observer import EngineObserver
 from rendezvous_raft.replication.raft.journal import DurableJournal
 from rendezvous_raft.replication.raft.member import Message
+from rendezvous_raft.replication.raft.memberships import membership_of, membership_row
 from rendezvous_raft.replication.raft.rules import Raft
 from rendezvous_raft.replication.raft.snapshots import encode_snapshot
 from rendezvous_raft.replication.raft.storage import (
@@ -81,11 +84,18 @@ class Snapshots:
         tasks = [task for task in (self._taking, self._install_task) if task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def restore(self, file: SnapshotFile) -> None:
-        """Loads the state of a snapshot. Raises `StorageError` or `SnapshotError` if damaged."""
-        machine = snapshot.load(self._store.load_snapshot(file))
+    def restore(self, file: SnapshotFile) -> Membership:
+        """Loads the state of a snapshot; returns the membership that was in force there.
+
+        Raises:
+            StorageError, SnapshotError, MembershipError: it is damaged, or of another version.
+        """
+        rows = self._store.load_snapshot(file)
+        membership = membership_of(next(rows, None))
+        machine = snapshot.load(rows)
         self._newest = file
         self._replica.replace(machine)
+        return membership
 
     def take_if_due(self) -> None:
         """Begins to take a snapshot if the log has grown long."""
@@ -123,7 +133,8 @@ class Snapshots:
                 raise errors.Unavailable("nothing has been applied yet")
             if self._newest is not None and self._newest.index >= index:
                 return SnapshotInfo(revision, self._newest.index, self._newest.size_bytes)
-            chunks = await _encode(machine)
+            membership = self._journal.membership_at(index)
+            chunks = await _encode(machine, membership)
             file = await self._store.save_snapshot(index, term, chunks)
             if self._newest is None or file.index > self._newest.index:
                 self._newest = file
@@ -212,25 +223,26 @@ class Snapshots:
     async def _finish(self, node: Node, install: SnapshotInstall) -> None:
         try:
             file = await install.finish()
-            self.restore(file)
+            membership = self.restore(file)
         except DiskFull:
             self._raft.installing = False
             return
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 (F12: whatever it is, it is not swallowed)
             self._raft.host.halt(f"a snapshot from {node.id} could not be installed: {error}")
             return
-        self._journal.restart_at(file.index, file.term)
+        self._journal.restart_at(file.index, file.term, membership)
         self._raft.installing = False
         self._raft.commit_index = self._raft.last_applied = file.index
+        self._raft.use_membership()
         self._raft.answer_snapshot(node, offset=0, installed=file.index)
 
 
-async def _encode(machine: StateMachine) -> list[bytes]:
+async def _encode(machine: StateMachine, membership: Membership) -> list[bytes]:
     """The snapshot of the state as it is now, made chunk by chunk between other turns (F18)."""
     capture = snapshot.Capture(machine)
     chunks = []
     try:
-        for chunk in encode_snapshot(capture.rows()):
+        for chunk in encode_snapshot(chain((membership_row(membership),), capture.rows())):
             chunks.append(chunk)
             await asyncio.sleep(0)
     finally:

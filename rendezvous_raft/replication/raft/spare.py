@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from rendezvous_raft.replication.raft.files import OpenFile, is_full
+from rendezvous_raft.replication.raft.place import Place
 from rendezvous_raft.replication.raft.sync_worker import SyncWorker
-from rendezvous_raft.replication.raft.wal import SPARE_NAME, Place, Wal
+from rendezvous_raft.replication.raft.wal import SPARE_NAME, Wal
 
 SLICE_BYTES = 1024 * 1024
 """What the worker writes before it looks after the log again."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pysyncobj.node import Node
 
 from rendezvous_raft import errors
-from rendezvous_raft.membership import MemberConfig
+from rendezvous_raft.membership import MemberConfig, Membership
 from rendezvous_raft.node.status import ClusterStatus, MemberStatus
 from rendezvous_raft.replication.raft.guard import CANDIDATE, LEADER
 from rendezvous_raft.replication.raft.rules import Raft
@@ -17,14 +15,18 @@ from rendezvous_raft.types import NodeName, Revision, Role
 def cluster_status(
     revision: Revision,
     member: MemberConfig,
-    members: Iterable[MemberConfig],
+    founders: Membership,
     raft: Raft | None,
     *,
     halted: str | None,
+    disk_failed: bool,
+    not_member: bool,
+    unneeded_elections: int,
     read_only: str | None,
 ) -> ClusterStatus:
     """The status of `member`; with no Raft, of one that has not started."""
     role, leader = Role.FOLLOWER, None
+    membership = founders if raft is None else raft.membership
     if raft is not None:
         role = {LEADER: Role.LEADER, CANDIDATE: Role.CANDIDATE}.get(raft.role_code, role)
         leader = raft.leader_name()
@@ -39,8 +41,11 @@ def cluster_status(
         applied_index=raft.last_applied if raft else 0,
         log_entries=len(raft.log) - 1 if raft else 0,
         durability="disk",
-        members=tuple(_member_status(other, member, role, raft) for other in members),
+        members=tuple(_member_status(other, member, role, raft) for other in membership.members),
         halted=halted,
+        disk_failed=disk_failed,
+        not_member=not_member or membership.find(member.name) is None,
+        unneeded_elections=unneeded_elections,
         read_only=read_only,
     )
 
@@ -89,4 +94,6 @@ def _member_status(
         role=role,
         connected=connected,
         match_index=match_index,
+        standing=other.standing,
+        raft_address=other.raft_address,
     )

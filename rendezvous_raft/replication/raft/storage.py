@@ -29,8 +29,8 @@ from rendezvous_raft.replication.raft.files import (
     disk_full_as_refusal,
     is_full,
 )
-from rendezvous_raft.replication.raft.metadata import Identity, Metadata
-from rendezvous_raft.replication.raft.opening import Opened, Recovered, open_directory
+from rendezvous_raft.replication.raft.metadata import UNNAMED, Birth, Identity, Metadata
+from rendezvous_raft.replication.raft.opening import PROBE_NAME, Opened, Recovered, open_directory
 from rendezvous_raft.replication.raft.snapshots import (
     INSTALLING_NAME,
     SnapshotDamaged,
@@ -45,6 +45,7 @@ from rendezvous_raft.replication.raft.wal import Unsynced
 from rendezvous_raft.replication.raft.wal_recovery import LogEntry
 
 __all__ = [
+    "Birth",
     "DamagedError",
     "DiskFull",
     "DurableLog",
@@ -61,7 +62,6 @@ __all__ = [
 SEGMENT_BYTES = 64 * 1024 * 1024
 SLICE_BYTES = 1024 * 1024
 """Of a snapshot that the worker writes before it looks after the log again."""
-PROBE_NAME = "probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,7 @@ class DurableLog:
         files: FileLayer,
         segment_bytes: int = SEGMENT_BYTES,
         executor: Executor | None = None,
+        birth: Birth = UNNAMED,
     ) -> tuple[DurableLog, Recovered]:
         """Opens the files of a member, or makes them. Blocks for the disk.
 
@@ -123,12 +124,13 @@ class DurableLog:
             files: the file system.
             segment_bytes: size of a new file of the log, a multiple of 4096.
             executor: for tests: where syncs run, instead of in a thread of its own.
+            birth: of the directory, should it be new.
 
         Raises:
             DamagedError: something that was synced is not there any more.
             StorageError: another process, node or version has these files.
         """
-        opened, recovered = open_directory(directory, identity, files, segment_bytes)
+        opened, recovered = open_directory(directory, identity, files, segment_bytes, birth)
         return cls(opened, executor), recovered
 
     def start(
@@ -304,6 +306,7 @@ class DurableLog:
                 # The last mark too, so that the next start can tell all of it from a torn tail.
                 for file in self._wal.take_unsynced().files:
                     await self._worker.run(file.fdatasync)
+                await self._worker.run(self._wal.sync_end)
         finally:
             self._worker.failed = True
             self._worker.close()

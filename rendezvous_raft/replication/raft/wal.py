@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rendezvous_raft.replication.raft.files import FileLayer, OpenFile, is_full
-from rendezvous_raft.replication.raft.metadata import Identity
+from rendezvous_raft.replication.raft.durable_end import DurableEnd
+from rendezvous_raft.replication.raft.files import OpenFile, is_full
+from rendezvous_raft.replication.raft.place import Place
 from rendezvous_raft.replication.raft.wal_format import (
     FRAME_BYTES,
     HEADER_BYTES,
@@ -29,21 +30,6 @@ from rendezvous_raft.replication.raft.wal_format import (
 
 SPARE_NAME = "spare"
 """Made anew by every process: what an earlier one left may hold frames, if its name was lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a log is, and whose."""
-
-    files: FileLayer
-    directory: Path
-    identity: Identity
-    segment_bytes: int
-
-    def __post_init__(self) -> None:
-        """Refuses segments that cannot hold anything."""
-        if self.segment_bytes % HEADER_BYTES or self.segment_bytes < 4 * HEADER_BYTES:
-            raise ValueError("segment_bytes must be a multiple of 4096, and 16384 at least")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +77,7 @@ class Wal:
         self._full: list[OpenFile] = []
         self._new_names = False
         self._vouched = end.vouched
+        self._durable_end = DurableEnd(place)
         self.spare: OpenFile | None = None
         """A file of `segment_bytes` zeros, synced, under `SPARE_NAME`."""
         self._continue(end)
@@ -166,7 +153,10 @@ class Wal:
     def mark(self, synced: Spot) -> None:
         """Writes down what is on stable storage; itself durable with the next sync."""
         start = aligned(self._offset)
-        if synced <= self._vouched or start + FRAME_BYTES + 8 > self._size:
+        if synced <= self._vouched:
+            return
+        self._durable_end.write(synced)
+        if start + FRAME_BYTES + 8 > self._size:
             return
         frame, crc = pack_mark(synced, seed=self._seed, chain=self._chain)
         try:
@@ -185,8 +175,13 @@ class Wal:
         self._new_names = False
         return unsynced
 
+    def sync_end(self) -> None:
+        """Makes durable what the file beside the log says of its end. Blocks for the disk."""
+        self._durable_end.sync()
+
     def close(self) -> None:
         """Closes the files; syncs nothing."""
+        self._durable_end.close()
         for file in (*self._full, self._file, self.spare):
             if file is not None:
                 file.close()

@@ -17,7 +17,8 @@ behind which it was written.
 
 A mark begins at a block's start, so that no lost block takes both a mark and what it vouches for;
 zeros lead up to it. Marks tell damage from a torn tail: bytes that do not verify were never
-acknowledged, and may be cut, unless a mark behind them says that they were on disk.
+acknowledged, and may be cut, unless a mark behind them says that they were on disk. The newest one
+is repeated in a file of its own (`durable_end`), for damage that takes the end with all its marks.
 
 A segment names the end of the one before it (`after`, and the CRC there); `after` 0 begins a new
 log, when a snapshot was installed: all segments before it are void.
@@ -39,7 +40,7 @@ from rendezvous_raft.replication.raft.blocks import (
     pack_block,
     unpack_block,
 )
-from rendezvous_raft.replication.raft.metadata import Identity, check_identity
+from rendezvous_raft.replication.raft.metadata import Identity, check_identity, identity_in
 
 BLOCK_BYTES = 4096
 """What disks lose at once, and kernels write at once."""
@@ -135,10 +136,15 @@ def pack_header(header: Header, identity: Identity) -> tuple[bytes, int]:
 def unpack_header(content: bytes, identity: Identity, path: Path) -> tuple[Header, int]:
     """The opposite of `pack_header`. Raises `StorageError`."""
     fields, end = unpack_block(_MAGIC, content[:BLOCK_BYTES_MAX], path)
-    check_identity(fields, identity, path)
+    check_identity(identity_in(fields), identity, path)
     read: Any = fields
     header = Header(read["number"], read["first_index"], read["size"], read["after"], read["chain"])
     return header, crc32c(content[:end])
+
+
+def identity_of_segment(content: bytes, path: Path) -> Identity:
+    """Whose segment this is, from its first block. Raises `StorageError`."""
+    return identity_in(unpack_block(_MAGIC, content[:BLOCK_BYTES_MAX], path)[0])
 
 
 def pack_frame(

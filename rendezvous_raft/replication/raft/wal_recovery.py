@@ -8,9 +8,10 @@ later, any part may be on disk. Frames are read in order until one does not veri
 - otherwise they were never acknowledged: a torn tail. It is cut, that is, overwritten with zeros,
   so that no piece of it can be taken for something written later.
 
-A mark is written right after the sync that it tells of, but synced only with the next one. So one
-case looks like a torn tail and is none: a power cut *and* damage to the bytes of the last sync
-before it. It needs both at once.
+A mark is written right after the sync that it tells of, but synced only with the next one; the same
+is told in another file (`durable_end`), which no damage to the log can take as well. So one case
+looks like a torn tail and is none: a power cut *and* damage to the bytes of the last sync before
+it. It needs both at once.
 
 What was read is then made durable before anybody may rely on it: the process before may have ended
 without a sync, or with one that failed, after which the kernel may hold pages that it takes for
@@ -23,8 +24,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rendezvous_raft.replication.raft.durable_end import DurableEnd
 from rendezvous_raft.replication.raft.files import DamagedError, OpenFile, StorageError
-from rendezvous_raft.replication.raft.wal import End, Place, Segment, Wal
+from rendezvous_raft.replication.raft.place import Place
+from rendezvous_raft.replication.raft.wal import End, Segment, Wal
 from rendezvous_raft.replication.raft.wal_format import (
     HEADER_BYTES,
     Frame,
@@ -74,16 +77,32 @@ class Contents:
 
 
 @dataclass(slots=True)
-class _Scanned:
+class Scanned:
     """A segment as it was read."""
 
     segment: Segment
     header: Header
     seed: int
     content: bytes
+    """Empty once a mark vouches for all of it."""
     end: int = HEADER_BYTES
     """Behind the last frame that verified."""
     chain: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A log as it was read, before anything of it is repaired."""
+
+    scanned: list[Scanned]
+    """The segments that belong to the log, oldest first; none: there is no log yet."""
+    contents: Contents
+    vouched: Spot
+    """Up to here a mark, or the metadata, says that everything is on stable storage."""
+    frames_end: Spot
+    """Behind the last frame that is no mark."""
+    behind: list[int]
+    """Segments after the log's end: they were never synced."""
 
 
 def recover(place: Place, newest_segment: int, first_index: int) -> tuple[Wal, Contents]:
@@ -100,10 +119,101 @@ def recover(place: Place, newest_segment: int, first_index: int) -> tuple[Wal, C
         DamagedError: bytes that were synced are not there any more. No file was changed.
         StorageError: another version or another node wrote it.
     """
-    return _Recovery(place, newest_segment).run(first_index)
+    reading = read_log(place, newest_segment)
+    _remove(place, reading.behind)
+    if not reading.scanned:
+        contents = Contents(first_index, first_index)
+        return Wal.begin(place, number=1, first_index=first_index), contents
+    last = reading.scanned[-1]
+    end = End(
+        _make_durable(place, reading),
+        last.header.size_bytes,
+        offset=last.end,
+        seed=last.seed,
+        chain=last.chain,
+        next_index=reading.contents.next_index,
+        frames_end=reading.frames_end,
+        vouched=reading.vouched,
+    )
+    return Wal(place, [one.segment for one in reading.scanned], end), reading.contents
 
 
-class _Recovery:
+def read_log(place: Place, newest_segment: int) -> Reading:
+    """Reads the log of a directory and judges what follows its last valid frame.
+
+    Changes nothing; what would be cut is only told (`Contents.cut`). Blocks for the disk.
+
+    Args:
+        place: where the log is.
+        newest_segment: what the metadata names; it and all before it were synced.
+
+    Raises:
+        DamagedError: bytes that were synced are not there any more.
+        StorageError: another version or another node wrote it.
+    """
+    return _Reader(place, newest_segment).run()
+
+
+def read_segment(place: Place, number: int) -> Scanned:
+    """Reads a segment's header and bytes; its frames are not looked at yet.
+
+    Raises:
+        DamagedError: the header, or the size of the file, is not what was written.
+        StorageError: another version or another node wrote it.
+    """
+    header, seed = _read_header(place, number)
+    path = segment_path(place.directory, number)
+    file = place.files.open(path)
+    try:
+        size = file.size()
+        if size != header.size_bytes:
+            problem = f"the file has {size} bytes instead of {header.size_bytes}"
+            raise DamagedError(path, min(size, header.size_bytes), problem)
+        content = file.read_at(0, size)
+    finally:
+        file.close()
+    segment = Segment(number, header.first_index, path)
+    return Scanned(segment, header, seed, content, chain=seed)
+
+
+def _read_header(place: Place, number: int) -> tuple[Header, int]:
+    path = segment_path(place.directory, number)
+    file = place.files.open(path)
+    try:
+        header, seed = unpack_header(file.read_at(0, HEADER_BYTES), place.identity, path)
+    finally:
+        file.close()
+    if header.number != number:
+        raise DamagedError(path, 0, f"this is segment {header.number}")
+    return header, seed
+
+
+def _remove(place: Place, behind: list[int]) -> None:
+    """Removes what comes after the log, for certain before its names are used again."""
+    for number in behind:
+        place.files.unlink(segment_path(place.directory, number))
+    if behind:
+        place.files.fsync_dir(place.directory)
+
+
+def _make_durable(place: Place, reading: Reading) -> OpenFile:
+    """Writes again what no mark vouches for, zeros behind the end; the last file, open."""
+    vouched = reading.vouched
+    for one in reading.scanned:
+        if one.segment.number < vouched.segment:
+            continue
+        file = place.files.open(one.segment.path)
+        start = vouched.offset if one.segment.number == vouched.segment else 0
+        written = max(one.end, written_end(one.content))
+        sound = one.content[start : one.end]
+        file.write_at(start, sound + bytes(written - one.end))
+        file.fdatasync()
+        if one is not reading.scanned[-1]:
+            file.close()
+    return file
+
+
+class _Reader:
     def __init__(self, place: Place, newest_segment: int) -> None:
         self._place = place
         self._newest = newest_segment
@@ -112,36 +222,26 @@ class _Recovery:
         self._vouched = Spot(newest_segment, 0)
         self._frames_end = Spot(0, 0)
 
-    def run(self, first_index: int) -> tuple[Wal, Contents]:
+    def run(self) -> Reading:
         scanned = self._scan()
-        if not scanned:
-            self._remove_behind(0)
-            contents = Contents(first_index, first_index)
-            return Wal.begin(self._place, number=1, first_index=first_index), contents
-        first, last = scanned[0], scanned[-1]
-        self._judge_rest(last)
-        self._contents.void = [self._path(n) for n in self._numbers if n < first.segment.number]
-        self._remove_behind(last.segment.number)
-        file = self._make_durable(scanned)
-        end = End(
-            file,
-            last.header.size_bytes,
-            offset=last.end,
-            seed=last.seed,
-            chain=last.chain,
-            next_index=self._contents.next_index,
-            frames_end=self._frames_end,
-            vouched=self._vouched,
-        )
-        return Wal(self._place, [one.segment for one in scanned], end), self._contents
+        last_number = scanned[-1].segment.number if scanned else 0
+        end = DurableEnd(self._place).read()
+        if end is not None and end.segment > last_number:
+            raise DamagedError(self._path(end.segment), 0, "the file is missing or unreadable")
+        if scanned:
+            self._judge_rest(scanned[-1], end)
+            first_number = scanned[0].segment.number
+            self._contents.void = [self._path(n) for n in self._numbers if n < first_number]
+        behind = [number for number in self._numbers if number > last_number]
+        return Reading(scanned, self._contents, self._vouched, self._frames_end, behind)
 
-    def _scan(self) -> list[_Scanned]:
+    def _scan(self) -> list[Scanned]:
         """The segments of the log, oldest first, up to the first bytes that do not verify."""
-        scanned: list[_Scanned] = []
+        scanned: list[Scanned] = []
         for number in self._live_numbers():
             synced = number <= self._newest
             try:
-                one = self._read(number)
+                one = read_segment(self._place, number)
             except StorageError:
                 if synced:
                     raise
@@ -167,17 +267,17 @@ class _Recovery:
             path = self._path(self._newest)
             raise DamagedError(path, 0, "the file is missing")
         number = max(self._newest, 1)
-        while number - 1 in self._numbers and self._read_header(number)[0].after:
+        while number - 1 in self._numbers and _read_header(self._place, number)[0].after:
             number -= 1
         while number in self._numbers:
             yield number
             number += 1
 
-    def _continues(self, one: _Scanned, before: _Scanned) -> bool:
+    def _continues(self, one: Scanned, before: Scanned) -> bool:
         found = (one.header.after, one.header.chain, one.header.first_index)
         return found == (before.end, before.chain, self._contents.next_index)
 
-    def _replay(self, one: _Scanned) -> None:
+    def _replay(self, one: Scanned) -> None:
         number = one.segment.number
         for frame in frames(one.content, one.seed):
             if frame.kind == Kind.MARK:
@@ -189,14 +289,16 @@ class _Recovery:
                 raise DamagedError(one.segment.path, one.end, problem)
             one.end, one.chain = frame.end, frame.crc
 
-    def _judge_rest(self, last: _Scanned) -> None:
+    def _judge_rest(self, last: Scanned, end: Spot | None) -> None:
         """Whether what follows the last valid frame was ever synced: refuse it, or cut it."""
         here = Spot(last.segment.number, last.end)
         said = list(marks_from(last.content, last.end, last.seed))
+        if end is not None:
+            said.append(end)
         behind = [number for number in self._numbers if number > last.segment.number]
         for number in behind:
             try:
-                one = self._read(number)
+                one = read_segment(self._place, number)
             except StorageError:
                 continue  # it was never synced, or the metadata would name it
             said += marks_from(one.content, 0, one.seed)
@@ -209,60 +311,10 @@ class _Recovery:
                 f"{len(behind)} more segments had not been synced"
             )
 
-    def _remove_behind(self, last: int) -> None:
-        """Removes what comes after the log, for certain before its names are used again."""
-        behind = [number for number in self._numbers if number > last]
-        for number in behind:
-            self._place.files.unlink(self._path(number))
-        if behind:
-            self._place.files.fsync_dir(self._place.directory)
-
-    def _make_durable(self, scanned: list[_Scanned]) -> OpenFile:
-        """Writes again what no mark vouches for, zeros behind the end; the last file, open."""
-        for one in scanned:
-            if one.segment.number < self._vouched.segment:
-                continue
-            file = self._place.files.open(one.segment.path)
-            doubtful = one.segment.number == self._vouched.segment
-            start = self._vouched.offset if doubtful else 0
-            written = max(one.end, written_end(one.content))
-            sound = one.content[start : one.end]
-            file.write_at(start, sound + bytes(written - one.end))
-            file.fdatasync()
-            if one is not scanned[-1]:
-                file.close()
-        return file
-
-    def _read(self, number: int) -> _Scanned:
-        header, seed = self._read_header(number)
-        path = self._path(number)
-        file = self._place.files.open(path)
-        try:
-            size = file.size()
-            if size != header.size_bytes:
-                problem = f"the file has {size} bytes instead of {header.size_bytes}"
-                raise DamagedError(path, min(size, header.size_bytes), problem)
-            content = file.read_at(0, size)
-        finally:
-            file.close()
-        segment = Segment(number, header.first_index, path)
-        return _Scanned(segment, header, seed, content, chain=seed)
-
-    def _read_header(self, number: int) -> tuple[Header, int]:
-        path = self._path(number)
-        file = self._place.files.open(path)
-        try:
-            header, seed = unpack_header(file.read_at(0, HEADER_BYTES), self._place.identity, path)
-        finally:
-            file.close()
-        if header.number != number:
-            raise DamagedError(path, 0, f"this is segment {header.number}")
-        return header, seed
-
     def _path(self, number: int) -> Path:
         return segment_path(self._place.directory, number)
 
 
-def _damage(one: _Scanned) -> DamagedError:
+def _damage(one: Scanned) -> DamagedError:
     problem = "what was synced here does not verify any more"
     return DamagedError(one.segment.path, one.end, problem)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 from rendezvous_raft.core.results import Applied
 from rendezvous_raft.limits import NodeLimits
-from rendezvous_raft.membership import MemberConfig
+from rendezvous_raft.membership import MemberConfig, Membership
 from rendezvous_raft.node.node import Node
 from rendezvous_raft.node.observer import SilentObserver
 from rendezvous_raft.replication.batching import GroupCommit
@@ -294,9 +294,10 @@ class Host:
         snapshots = engine._snapshots  # noqa: SLF001
         restore, judge, record = snapshots.restore, self._around.judge, self.record
 
-        def restore_and_tell(file: SnapshotFile) -> None:
-            restore(file)
+        def restore_and_tell(file: SnapshotFile) -> Membership:
+            membership = restore(file)
             judge.restored(record, file.index, engine.state)
+            return membership
 
         snapshots.restore = restore_and_tell  # type: ignore[method-assign]
 

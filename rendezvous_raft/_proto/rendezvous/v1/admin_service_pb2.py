@@ -24,33 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rendezvous/v1/admin_service.proto\x12\rrendezvous.v1\"\x19\n\x17GetClusterStatusRequest\"\x9d\x01\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x03 \x01(\t\x12\x14\n\x0chttp_address\x18\x04 \x01(\t\x12!\n\x04role\x18\x05 \x01(\x0e\x32\x13.rendezvous.v1.Role\x12\x11\n\tconnected\x18\x06 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x07 \x01(\x04\"\xeb\x02\n\x18GetClusterStatusResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12!\n\x04role\x18\x03 \x01(\x0e\x32\x13.rendezvous.v1.Role\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x0e\n\x06leader\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x07 \x01(\x04\x12\x15\n\rapplied_index\x18\x08 \x01(\x04\x12\x13\n\x0blog_entries\x18\t \x01(\x04\x12&\n\x07members\x18\n \x03(\x0b\x32\x15.rendezvous.v1.Member\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x12\n\ndurability\x18\x0c \x01(\t\x12\x10\n\x08requests\x18\r \x01(\x04\x12\x15\n\rbranches_open\x18\x0e \x01(\x04\x12\x19\n\x11waits_in_progress\x18\x0f \x01(\x04\x12\x0b\n\x03pid\x18\x10 \x01(\x03\"(\n\x10GetDigestRequest\x12\x14\n\x0cmin_revision\x18\x01 \x01(\x04\"5\n\x11GetDigestResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"\x15\n\x13TakeSnapshotRequest\"K\n\x14TakeSnapshotResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"+\n\x19TransferLeadershipRequest\x12\x0e\n\x06target\x18\x01 \x01(\t\",\n\x1aTransferLeadershipResponse\x12\x0e\n\x06target\x18\x01 \x01(\t*T\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_LEADER\x10\x01\x12\x11\n\rROLE_FOLLOWER\x10\x02\x12\x12\n\x0eROLE_CANDIDATE\x10\x03\x32\x87\x03\n\x0c\x41\x64minService\x12\x63\n\x10GetClusterStatus\x12&.rendezvous.v1.GetClusterStatusRequest\x1a\'.rendezvous.v1.GetClusterStatusResponse\x12N\n\tGetDigest\x12\x1f.rendezvous.v1.GetDigestRequest\x1a .rendezvous.v1.GetDigestResponse\x12W\n\x0cTakeSnapshot\x12\".rendezvous.v1.TakeSnapshotRequest\x1a#.rendezvous.v1.TakeSnapshotResponse\x12i\n\x12TransferLeadership\x12(.rendezvous.v1.TransferLeadershipRequest\x1a).rendezvous.v1.TransferLeadershipResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rendezvous/v1/admin_service.proto\x12\rrendezvous.v1\"\x19\n\x17GetClusterStatusRequest\"\xde\x01\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x03 \x01(\t\x12\x14\n\x0chttp_address\x18\x04 \x01(\t\x12!\n\x04role\x18\x05 \x01(\x0e\x32\x13.rendezvous.v1.Role\x12\x11\n\tconnected\x18\x06 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x07 \x01(\x04\x12)\n\x08standing\x18\x08 \x01(\x0e\x32\x17.rendezvous.v1.Standing\x12\x14\n\x0craft_address\x18\t \x01(\t\"\x9b\x03\n\x18GetClusterStatusResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12!\n\x04role\x18\x03 \x01(\x0e\x32\x13.rendezvous.v1.Role\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x0e\n\x06leader\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x07 \x01(\x04\x12\x15\n\rapplied_index\x18\x08 \x01(\x04\x12\x13\n\x0blog_entries\x18\t \x01(\x04\x12&\n\x07members\x18\n \x03(\x0b\x32\x15.rendezvous.v1.Member\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x12\n\ndurability\x18\x0c \x01(\t\x12\x10\n\x08requests\x18\r \x01(\x04\x12\x15\n\rbranches_open\x18\x0e \x01(\x04\x12\x19\n\x11waits_in_progress\x18\x0f \x01(\x04\x12\x0b\n\x03pid\x18\x10 \x01(\x03\x12\x12\n\nnot_member\x18\x11 \x01(\x08\x12\x1a\n\x12unneeded_elections\x18\x12 \x01(\x04\"(\n\x10GetDigestRequest\x12\x14\n\x0cmin_revision\x18\x01 \x01(\x04\"5\n\x11GetDigestResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"\x15\n\x13TakeSnapshotRequest\"K\n\x14TakeSnapshotResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"+\n\x19TransferLeadershipRequest\x12\x0e\n\x06target\x18\x01 \x01(\t\",\n\x1aTransferLeadershipResponse\x12\x0e\n\x06target\x18\x01 \x01(\t\"\x85\x01\n\x10\x41\x64\x64MemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x14\n\x0craft_address\x18\x03 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x04 \x01(\t\x12\x14\n\x0chttp_address\x18\x05 \x01(\t\x12\x11\n\tnon_voter\x18\x06 \x01(\x08\"\x13\n\x11\x41\x64\x64MemberResponse\"#\n\x13RemoveMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14RemoveMemberResponse*T\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_LEADER\x10\x01\x12\x11\n\rROLE_FOLLOWER\x10\x02\x12\x12\n\x0eROLE_CANDIDATE\x10\x03*f\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTANDING_VOTER\x10\x01\x12\x14\n\x10STANDING_JOINING\x10\x02\x12\x16\n\x12STANDING_NON_VOTER\x10\x03\x32\xb0\x04\n\x0c\x41\x64minService\x12\x63\n\x10GetClusterStatus\x12&.rendezvous.v1.GetClusterStatusRequest\x1a\'.rendezvous.v1.GetClusterStatusResponse\x12N\n\tGetDigest\x12\x1f.rendezvous.v1.GetDigestRequest\x1a .rendezvous.v1.GetDigestResponse\x12W\n\x0cTakeSnapshot\x12\".rendezvous.v1.TakeSnapshotRequest\x1a#.rendezvous.v1.TakeSnapshotResponse\x12i\n\x12TransferLeadership\x12(.rendezvous.v1.TransferLeadershipRequest\x1a).rendezvous.v1.TransferLeadershipResponse\x12N\n\tAddMember\x12\x1f.rendezvous.v1.AddMemberRequest\x1a .rendezvous.v1.AddMemberResponse\x12W\n\x0cRemoveMember\x12\".rendezvous.v1.RemoveMemberRequest\x1a#.rendezvous.v1.RemoveMemberResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rendezvous.v1.admin_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=893
-  _globals['_ROLE']._serialized_end=977
+  _globals['_ROLE']._serialized_start=1224
+  _globals['_ROLE']._serialized_end=1308
+  _globals['_STANDING']._serialized_start=1310
+  _globals['_STANDING']._serialized_end=1412
   _globals['_GETCLUSTERSTATUSREQUEST']._serialized_start=52
   _globals['_GETCLUSTERSTATUSREQUEST']._serialized_end=77
   _globals['_MEMBER']._serialized_start=80
-  _globals['_MEMBER']._serialized_end=237
-  _globals['_GETCLUSTERSTATUSRESPONSE']._serialized_start=240
-  _globals['_GETCLUSTERSTATUSRESPONSE']._serialized_end=603
-  _globals['_GETDIGESTREQUEST']._serialized_start=605
-  _globals['_GETDIGESTREQUEST']._serialized_end=645
-  _globals['_GETDIGESTRESPONSE']._serialized_start=647
-  _globals['_GETDIGESTRESPONSE']._serialized_end=700
-  _globals['_TAKESNAPSHOTREQUEST']._serialized_start=702
-  _globals['_TAKESNAPSHOTREQUEST']._serialized_end=723
-  _globals['_TAKESNAPSHOTRESPONSE']._serialized_start=725
-  _globals['_TAKESNAPSHOTRESPONSE']._serialized_end=800
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=802
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=845
-  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_start=847
-  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_end=891
-  _globals['_ADMINSERVICE']._serialized_start=980
-  _globals['_ADMINSERVICE']._serialized_end=1371
+  _globals['_MEMBER']._serialized_end=302
+  _globals['_GETCLUSTERSTATUSRESPONSE']._serialized_start=305
+  _globals['_GETCLUSTERSTATUSRESPONSE']._serialized_end=716
+  _globals['_GETDIGESTREQUEST']._serialized_start=718
+  _globals['_GETDIGESTREQUEST']._serialized_end=758
+  _globals['_GETDIGESTRESPONSE']._serialized_start=760
+  _globals['_GETDIGESTRESPONSE']._serialized_end=813
+  _globals['_TAKESNAPSHOTREQUEST']._serialized_start=815
+  _globals['_TAKESNAPSHOTREQUEST']._serialized_end=836
+  _globals['_TAKESNAPSHOTRESPONSE']._serialized_start=838
+  _globals['_TAKESNAPSHOTRESPONSE']._serialized_end=913
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=915
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=958
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_start=960
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_end=1004
+  _globals['_ADDMEMBERREQUEST']._serialized_start=1007
+  _globals['_ADDMEMBERREQUEST']._serialized_end=1140
+  _globals['_ADDMEMBERRESPONSE']._serialized_start=1142
+  _globals['_ADDMEMBERRESPONSE']._serialized_end=1161
+  _globals['_REMOVEMEMBERREQUEST']._serialized_start=1163
+  _globals['_REMOVEMEMBERREQUEST']._serialized_end=1198
+  _globals['_REMOVEMEMBERRESPONSE']._serialized_start=1200
+  _globals['_REMOVEMEMBERRESPONSE']._serialized_end=1222
+  _globals['_ADMINSERVICE']._serialized_start=1415
+  _globals['_ADMINSERVICE']._serialized_end=1975
 # @@protoc_insertion_point(module_scope)

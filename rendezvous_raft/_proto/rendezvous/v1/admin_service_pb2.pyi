@@ -47,6 +47,34 @@ ROLE_CANDIDATE: Role.ValueType  # 3
 """It asks for votes."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
+class _Standing:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Standing.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STANDING_UNSPECIFIED: _Standing.ValueType  # 0
+    """Not known."""
+    STANDING_VOTER: _Standing.ValueType  # 1
+    """It votes and counts for the majority."""
+    STANDING_JOINING: _Standing.ValueType  # 2
+    """It receives the log, and becomes a voter as soon as it has caught up."""
+    STANDING_NON_VOTER: _Standing.ValueType  # 3
+    """It receives the log and counts for nothing."""
+
+class Standing(_Standing, metaclass=_StandingEnumTypeWrapper):
+    """What the word of a member counts for."""
+
+STANDING_UNSPECIFIED: Standing.ValueType  # 0
+"""Not known."""
+STANDING_VOTER: Standing.ValueType  # 1
+"""It votes and counts for the majority."""
+STANDING_JOINING: Standing.ValueType  # 2
+"""It receives the log, and becomes a voter as soon as it has caught up."""
+STANDING_NON_VOTER: Standing.ValueType  # 3
+"""It receives the log and counts for nothing."""
+Global___Standing: _TypeAlias = Standing  # noqa: Y015
+
 @_typing.final
 class GetClusterStatusRequest(_message.Message):
     """Request of GetClusterStatus."""
@@ -77,6 +105,8 @@ class Member(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     CONNECTED_FIELD_NUMBER: _builtins.int
     MATCH_INDEX_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    RAFT_ADDRESS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the member."""
     region: _builtins.str
@@ -91,6 +121,10 @@ class Member(_message.Message):
     """Whether the node has a connection to it (true for itself)."""
     match_index: _builtins.int
     """On the leader: last log index known to be on the member; 0 elsewhere."""
+    standing: Global___Standing.ValueType
+    """What its word counts for."""
+    raft_address: _builtins.str
+    """Address for the other members, host:port."""
     def __init__(
         self,
         *,
@@ -101,10 +135,12 @@ class Member(_message.Message):
         role: Global___Role.ValueType = ...,
         connected: _builtins.bool = ...,
         match_index: _builtins.int = ...,
+        standing: Global___Standing.ValueType = ...,
+        raft_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "grpc_address", b"grpc_address", "http_address", b"http_address", "match_index", b"match_index", "name", b"name", "region", b"region", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "grpc_address", b"grpc_address", "http_address", b"http_address", "match_index", b"match_index", "name", b"name", "raft_address", b"raft_address", "region", b"region", "role", b"role", "standing", b"standing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -132,6 +168,8 @@ class GetClusterStatusResponse(_message.Message):
     BRANCHES_OPEN_FIELD_NUMBER: _builtins.int
     WAITS_IN_PROGRESS_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
+    NOT_MEMBER_FIELD_NUMBER: _builtins.int
+    UNNEEDED_ELECTIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the node that answers."""
     region: _builtins.str
@@ -162,6 +200,10 @@ class GetClusterStatusResponse(_message.Message):
     """Waits that are blocked on it."""
     pid: _builtins.int
     """Its process id."""
+    not_member: _builtins.bool
+    """Whether the leader told it that it does not belong to the cluster, or not yet."""
+    unneeded_elections: _builtins.int
+    """Elections since its start that it began although it could reach its leader."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
         """Every member."""
@@ -185,10 +227,12 @@ class GetClusterStatusResponse(_message.Message):
         branches_open: _builtins.int = ...,
         waits_in_progress: _builtins.int = ...,
         pid: _builtins.int = ...,
+        not_member: _builtins.bool = ...,
+        unneeded_elections: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "branches_open", b"branches_open", "commit_index", b"commit_index", "durability", b"durability", "leader", b"leader", "log_entries", b"log_entries", "members", b"members", "name", b"name", "pid", b"pid", "region", b"region", "requests", b"requests", "revision", b"revision", "role", b"role", "term", b"term", "version", b"version", "waits_in_progress", b"waits_in_progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "branches_open", b"branches_open", "commit_index", b"commit_index", "durability", b"durability", "leader", b"leader", "log_entries", b"log_entries", "members", b"members", "name", b"name", "not_member", b"not_member", "pid", b"pid", "region", b"region", "requests", b"requests", "revision", b"revision", "role", b"role", "term", b"term", "unneeded_elections", b"unneeded_elections", "version", b"version", "waits_in_progress", b"waits_in_progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -332,3 +376,101 @@ class TransferLeadershipResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TransferLeadershipResponse: _TypeAlias = TransferLeadershipResponse  # noqa: Y015
+
+@_typing.final
+class AddMemberRequest(_message.Message):
+    """Request of AddMember."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    RAFT_ADDRESS_FIELD_NUMBER: _builtins.int
+    GRPC_ADDRESS_FIELD_NUMBER: _builtins.int
+    HTTP_ADDRESS_FIELD_NUMBER: _builtins.int
+    NON_VOTER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the new member; none of the cluster has it."""
+    region: _builtins.str
+    """Region that it serves."""
+    raft_address: _builtins.str
+    """Address for the other members, host:port; none of the cluster has it. So with those below."""
+    grpc_address: _builtins.str
+    """Address for gRPC clients, host:port."""
+    http_address: _builtins.str
+    """Address of the HTTP surface, host:port."""
+    non_voter: _builtins.bool
+    """Whether it shall never vote."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        region: _builtins.str = ...,
+        raft_address: _builtins.str = ...,
+        grpc_address: _builtins.str = ...,
+        http_address: _builtins.str = ...,
+        non_voter: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grpc_address", b"grpc_address", "http_address", b"http_address", "name", b"name", "non_voter", b"non_voter", "raft_address", b"raft_address", "region", b"region"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddMemberRequest: _TypeAlias = AddMemberRequest  # noqa: Y015
+
+@_typing.final
+class AddMemberResponse(_message.Message):
+    """Response of AddMember."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddMemberResponse: _TypeAlias = AddMemberResponse  # noqa: Y015
+
+@_typing.final
+class RemoveMemberRequest(_message.Message):
+    """Request of RemoveMember."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the member."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveMemberRequest: _TypeAlias = RemoveMemberRequest  # noqa: Y015
+
+@_typing.final
+class RemoveMemberResponse(_message.Message):
+    """Response of RemoveMember."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveMemberResponse: _TypeAlias = RemoveMemberResponse  # noqa: Y015

@@ -55,6 +55,16 @@ class AdminServiceStub(object):
                 request_serializer=rendezvous_dot_v1_dot_admin__service__pb2.TransferLeadershipRequest.SerializeToString,
                 response_deserializer=rendezvous_dot_v1_dot_admin__service__pb2.TransferLeadershipResponse.FromString,
                 _registered_method=True)
+        self.AddMember = channel.unary_unary(
+                '/rendezvous.v1.AdminService/AddMember',
+                request_serializer=rendezvous_dot_v1_dot_admin__service__pb2.AddMemberRequest.SerializeToString,
+                response_deserializer=rendezvous_dot_v1_dot_admin__service__pb2.AddMemberResponse.FromString,
+                _registered_method=True)
+        self.RemoveMember = channel.unary_unary(
+                '/rendezvous.v1.AdminService/RemoveMember',
+                request_serializer=rendezvous_dot_v1_dot_admin__service__pb2.RemoveMemberRequest.SerializeToString,
+                response_deserializer=rendezvous_dot_v1_dot_admin__service__pb2.RemoveMemberResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -89,6 +99,22 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddMember(self, request, context):
+        """Adds a member (the node asked must lead). Returns when that is committed; the member then
+        catches up, and votes from then on by itself. Adding what is there already changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveMember(self, request, context):
+        """Removes a member (the node asked must lead). A leader that shall remove itself hands over
+        first and answers UNAVAILABLE with a hint: ask the new leader.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +137,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.TransferLeadership,
                     request_deserializer=rendezvous_dot_v1_dot_admin__service__pb2.TransferLeadershipRequest.FromString,
                     response_serializer=rendezvous_dot_v1_dot_admin__service__pb2.TransferLeadershipResponse.SerializeToString,
+            ),
+            'AddMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddMember,
+                    request_deserializer=rendezvous_dot_v1_dot_admin__service__pb2.AddMemberRequest.FromString,
+                    response_serializer=rendezvous_dot_v1_dot_admin__service__pb2.AddMemberResponse.SerializeToString,
+            ),
+            'RemoveMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveMember,
+                    request_deserializer=rendezvous_dot_v1_dot_admin__service__pb2.RemoveMemberRequest.FromString,
+                    response_serializer=rendezvous_dot_v1_dot_admin__service__pb2.RemoveMemberResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +258,60 @@ class AdminService(object):
             '/rendezvous.v1.AdminService/TransferLeadership',
             rendezvous_dot_v1_dot_admin__service__pb2.TransferLeadershipRequest.SerializeToString,
             rendezvous_dot_v1_dot_admin__service__pb2.TransferLeadershipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rendezvous.v1.AdminService/AddMember',
+            rendezvous_dot_v1_dot_admin__service__pb2.AddMemberRequest.SerializeToString,
+            rendezvous_dot_v1_dot_admin__service__pb2.AddMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rendezvous.v1.AdminService/RemoveMember',
+            rendezvous_dot_v1_dot_admin__service__pb2.RemoveMemberRequest.SerializeToString,
+            rendezvous_dot_v1_dot_admin__service__pb2.RemoveMemberResponse.FromString,
             options,
             channel_credentials,
             insecure,

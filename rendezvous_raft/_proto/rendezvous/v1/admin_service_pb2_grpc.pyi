@@ -41,6 +41,14 @@ class AdminServiceStub:
     """Writes a snapshot now and drops the log before it."""
     TransferLeadership: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.TransferLeadershipRequest, _admin_service_pb2.TransferLeadershipResponse]
     """Asks the leader (the node asked must be it) to hand over to a follower that is caught up."""
+    AddMember: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.AddMemberRequest, _admin_service_pb2.AddMemberResponse]
+    """Adds a member (the node asked must lead). Returns when that is committed; the member then
+    catches up, and votes from then on by itself. Adding what is there already changes nothing.
+    """
+    RemoveMember: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RemoveMemberRequest, _admin_service_pb2.RemoveMemberResponse]
+    """Removes a member (the node asked must lead). A leader that shall remove itself hands over
+    first and answers UNAVAILABLE with a hint: ask the new leader.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -55,6 +63,14 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Writes a snapshot now and drops the log before it."""
     TransferLeadership: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.TransferLeadershipRequest, _admin_service_pb2.TransferLeadershipResponse]  # type: ignore[assignment]
     """Asks the leader (the node asked must be it) to hand over to a follower that is caught up."""
+    AddMember: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.AddMemberRequest, _admin_service_pb2.AddMemberResponse]  # type: ignore[assignment]
+    """Adds a member (the node asked must lead). Returns when that is committed; the member then
+    catches up, and votes from then on by itself. Adding what is there already changes nothing.
+    """
+    RemoveMember: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RemoveMemberRequest, _admin_service_pb2.RemoveMemberResponse]  # type: ignore[assignment]
+    """Removes a member (the node asked must lead). A leader that shall remove itself hands over
+    first and answers UNAVAILABLE with a hint: ask the new leader.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """The state of a node and its cluster, and orders to the node asked."""
@@ -90,5 +106,25 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.TransferLeadershipResponse, _abc.Awaitable[_admin_service_pb2.TransferLeadershipResponse]]:
         """Asks the leader (the node asked must be it) to hand over to a follower that is caught up."""
+
+    @_abc_1.abstractmethod
+    def AddMember(
+        self,
+        request: _admin_service_pb2.AddMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.AddMemberResponse, _abc.Awaitable[_admin_service_pb2.AddMemberResponse]]:
+        """Adds a member (the node asked must lead). Returns when that is committed; the member then
+        catches up, and votes from then on by itself. Adding what is there already changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveMember(
+        self,
+        request: _admin_service_pb2.RemoveMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RemoveMemberResponse, _abc.Awaitable[_admin_service_pb2.RemoveMemberResponse]]:
+        """Removes a member (the node asked must lead). A leader that shall remove itself hands over
+        first and answers UNAVAILABLE with a hint: ask the new leader.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

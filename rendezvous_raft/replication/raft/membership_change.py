@@ -1,0 +1,109 @@
+"""An operator's change of the members: checked, proposed by the leader, awaited until committed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rendezvous_raft import errors
+from rendezvous_raft.membership import (
+    MEMBERS_MAX,
+    AddMember,
+    MemberConfig,
+    Membership,
+    MembershipChange,
+)
+from rendezvous_raft.replication.raft.links import Node
+from rendezvous_raft.replication.raft.rules import Raft
+from rendezvous_raft.replication.raft.storage import DiskFull
+from rendezvous_raft.types import Standing
+
+
+async def change_members(raft: Raft, change: MembershipChange, deadline_s: float) -> None:
+    """Blocks until the change is committed; one that is in force already needs nothing.
+
+    Raises:
+        InvalidArgument, AlreadyExists, NotFound, Unavailable, ReadOnly: nothing was changed.
+        OutcomeUnknown: it may be committed still.
+    """
+    index = await _propose(raft, change, deadline_s)
+    if index is None:
+        return
+    term = raft.term
+    while raft.commit_index < index:
+        if raft.term != term or raft.clock() >= deadline_s:
+            raise errors.OutcomeUnknown(
+                "the change was proposed and is not committed yet; see `cluster members`",
+                leader=raft.leader_name(),
+            )
+        await asyncio.sleep(raft.timers.heartbeat_s / 5)
+
+
+async def _propose(raft: Raft, change: MembershipChange, deadline_s: float) -> int | None:
+    """The index of the change; None: it is in force."""
+    while True:
+        if not raft.is_leader:
+            raise errors.Unavailable(
+                "this node does not lead; ask the leader", leader=raft.leader_name()
+            )
+        reason = raft.why_no_change()
+        if reason is None:
+            membership = changed(raft, change)
+            if membership is None:
+                return None
+            try:
+                return raft.propose_membership(membership)
+            except DiskFull as error:
+                raise errors.ReadOnly(f"the disk of the leader is full: {error}") from error
+        if raft.clock() >= deadline_s:
+            raise errors.Unavailable(f"{reason}; nothing was changed")
+        await asyncio.sleep(raft.timers.heartbeat_s / 5)
+
+
+def changed(raft: Raft, change: MembershipChange) -> Membership | None:
+    """The membership after the change; None: it is as it shall be."""
+    membership = raft.membership
+    if isinstance(change, AddMember):
+        return _added(membership, change.member)
+    member = membership.find(change.name)
+    if member is None:
+        raise errors.NotFound(f"there is no member {change.name!r}")
+    if change.name == raft.name:
+        raise errors.Unavailable("the leader cannot remove itself", leader=raft.leader_name())
+    if member.standing is Standing.VOTER:
+        _check_majority(raft, change.name)
+    return membership.without(change.name)
+
+
+def _added(membership: Membership, member: MemberConfig) -> Membership | None:
+    known = membership.find(member.name)
+    if known is not None:
+        if _place(known) == _place(member):
+            return None
+        raise errors.AlreadyExists(
+            f"{member.name!r} is a member, in {known.region} at {known.raft_address};"
+            " remove it first, or choose another name"
+        )
+    if len(membership.members) >= MEMBERS_MAX:
+        raise errors.InvalidArgument.for_field("name", f"there are {MEMBERS_MAX} members already")
+    for field in ("raft_address", "grpc_address", "http_address"):
+        address = getattr(member, field)
+        for other in membership.members:
+            if address and getattr(other, field) == address:
+                raise errors.InvalidArgument.for_field(field, f"{other.name!r} is at {address}")
+    return membership.with_member(member)
+
+
+def _place(member: MemberConfig) -> tuple[str, ...]:
+    return (member.region, member.raft_address, member.grpc_address, member.http_address)
+
+
+def _check_majority(raft: Raft, leaving: str) -> None:
+    """Refuses what would leave the cluster unable to go on."""
+    staying = [voter for voter in raft.voters if str(voter.id) != leaving]
+    reachable = 1 + sum(1 for voter in staying if raft.links.is_open(Node(voter.id)))
+    needed = (len(staying) + 1) // 2 + 1
+    if reachable < needed:
+        raise errors.Unavailable(
+            f"without {leaving!r} only {reachable} of {len(staying) + 1} voters can be reached, and"
+            f" {needed} are needed; nothing was changed"
+        )
