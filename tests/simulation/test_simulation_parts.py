@@ -154,7 +154,7 @@ def test_what_comes_to_a_stopped_process_happens_late_unless_it_is_cancelled() -
     happened: list[str] = []
     pair.a.loop.call_later(1.0, happened.append, "first")
     pair.a.loop.call_later(1.1, happened.append, "second").cancel()
-    pair.a.loop.stopped = True
+    pair.a.loop.stop()
     pair.wait(2.0)
     assert happened == []
     pair.a.loop.resume(random.Random(1))

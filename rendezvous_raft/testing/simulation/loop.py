@@ -83,6 +83,8 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self.alive = True
         self.stopped = False
+        self.stops = 0
+        """How often it was stopped."""
 
     # Time
 
@@ -218,6 +220,11 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     def post(self, callback: Callable[..., object], *args: object) -> None:
         """Calls within the process, at this time of the world."""
         self._agenda.at(self._agenda.now_s, callback, *args, owner=self)
+
+    def stop(self) -> None:
+        """Nothing happens in this process until `resume`."""
+        self.stopped = True
+        self.stops += 1
 
     def resume(self, rng: random.Random) -> None:
         """Ends a stop: what came meanwhile happens now, in order, or with the timers first."""

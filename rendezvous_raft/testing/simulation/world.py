@@ -264,8 +264,9 @@ class World:
         """What came of it."""
         counts = self.network.counts
         bitten = dict(self.faults.bitten)
-        if failed := sum(host.disk.failed_calls for host in self.hosts):
-            bitten["sync_fails"] = failed
+        failed = sum(host.disk.failed_calls for host in self.hosts)
+        if failed > bitten.get("call_fails", 0):
+            bitten["sync_fails"] = failed - bitten.get("call_fails", 0)
         return Report(
             seed=self.seed,
             nodes=self.profile.nodes,
