@@ -72,7 +72,7 @@ async def test_a_lease_is_renewed_while_the_wait_lasts(bench: NodeBench) -> None
 
 
 async def test_a_lease_of_a_dead_node_ends_by_the_pulse(bench: NodeBench) -> None:
-    # semantics: R7
+    # semantics: R7, R7.2
     bench.opened(branch("b1", zone="z"))
     dead = BeginWait(
         bench.ids.command_id(), LeaseId("l"), RequestId("r1"), "n9", scope(zone="z"), 10_000
@@ -98,7 +98,7 @@ async def test_a_wait_is_released_when_another_node_tells_of_its_own(bench: Node
 
 
 async def test_a_cancelled_wait_ends_its_lease(bench: NodeBench) -> None:
-    # semantics: R7, G7
+    # semantics: R7, G7, G7.1, R7.1
     bench.opened(branch("b1", zone="z"))
     call = await bench.blocked(bench.wait(scope(zone="a")))
     call.cancel()
@@ -110,7 +110,7 @@ async def test_a_cancelled_wait_ends_its_lease(bench: NodeBench) -> None:
 
 
 async def test_a_timed_out_wait_ends_its_lease(bench: NodeBench) -> None:
-    # semantics: R7
+    # semantics: R7, R7.1
     bench.opened(branch("b1", zone="z"))
     answer = await bench.wait(scope(zone="a"), timeout_s=1)
     assert answer.outcome is WaitOutcome.TIMED_OUT

@@ -74,7 +74,7 @@ async def test_a_drain_twice_is_one_drain(bench: NodeBench) -> None:
 
 
 async def test_closing_ends_leases_before_the_engine(bench: NodeBench) -> None:
-    # semantics: R7
+    # semantics: R7, R7.1
     bench.opened(branch("b1", zone="a"))
     await bench.blocked(bench.wait(scope(zone="")))
     assert len(bench.engine.state.state.leases) == 1
