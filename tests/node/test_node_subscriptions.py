@@ -6,7 +6,7 @@ import pytest
 from node_bench import NodeBench, Reader, branch, close, failure_of, ids_of, key
 
 from rendezvous_raft import errors
-from rendezvous_raft.core.commands import ExpireRequests
+from rendezvous_raft.core.commands import Command, ExpireRequests
 from rendezvous_raft.limits import NodeLimits
 from rendezvous_raft.node.calls import BranchIsClosed, BranchIsOpen, Synced
 from rendezvous_raft.testing.virtual_time import run_virtual, settle, take_turns
@@ -228,3 +228,33 @@ async def test_a_reader_that_goes_is_forgotten(bench: NodeBench, turn: int) -> N
     await settle()
     assert bench.node.statistics().subscribers == {}
     assert bench.node._subscriptions._by_service == {}
+
+
+async def test_a_stream_is_taken_up_on_another_node(bench: NodeBench) -> None:
+    """Its queue is part of the replicated state, so any node lists what the first one did not."""
+    # semantics: U2, U4, U1.3
+    other = NodeBench()
+    nodes = (bench, other)
+
+    def happens(*commands: Command) -> None:
+        for node in nodes:
+            node.elsewhere(*commands)
+
+    reader = Reader(bench, key())
+    happens(bench.registering(branch("b1", "eu"), branch("b2", "eu")))
+    assert ids_of(await reader.read()) == ["b1", "b2", "SYNCED"]
+    happens(bench.closing(close("b1", "eu")))
+    (closed,) = await reader.read()
+    bench.node.begin_drain()
+    happens(bench.registering(branch("b3", "eu")))
+    assert isinstance(await failure_of(reader.read()), errors.Draining)
+    assert isinstance(closed, BranchIsClosed)
+    resumed = Reader(other, key(resume=closed.revision))
+    assert ids_of(await resumed.read()) == ["b3", "SYNCED"]
+    anew = Reader(other, key())
+    assert ids_of(await anew.read()) == ["b2", "b3", "SYNCED"]
+    happens(bench.registering(branch("b4", "eu")))
+    for stream in (resumed, anew):
+        assert ids_of(await stream.read()) == ["b4"]
+        await stream.close()
+    await other.close()

@@ -211,13 +211,32 @@ async def test_what_is_awaited_blocks_when_it_comes_open(bench: NodeBench) -> No
 
 
 async def test_awaited_registration_ends_with_its_patience(bench: NodeBench) -> None:
-    # semantics: R4, R4.1
+    """Nothing was open and nothing came: no inconsistency was prevented."""
+    # semantics: R2, R4, R4.1
     bench.opened(branch("b1", "eu"))
     answer = await bench.wait(scope("other"), await_s=5)
+    assert answer.outcome is WaitOutcome.IMMEDIATE
+    assert answer.blocked_for_s == pytest.approx(5)
     assert not answer.known
     assert answer.open_branches == ()
     assert now_s() == pytest.approx(1_005)
+    assert bench.book.waits == [("immediate", "", False)]
     bench.nothing_is_left()
+
+
+@pytest.mark.parametrize("registered_first", [True, False])
+async def test_what_was_required_and_came_counts_also_when_patience_ends(
+    bench: NodeBench, *, registered_first: bool
+) -> None:
+    # semantics: R1.1, R2, R4.1
+    if registered_first:
+        bench.opened(branch("b1", "eu"))
+    call = await bench.blocked(bench.wait(scope("other"), required=("b2",), await_s=5))
+    bench.opened(branch("b2", "us"))
+    answer = await call
+    assert answer.outcome is WaitOutcome.BLOCKED
+    assert not answer.known
+    assert now_s() == pytest.approx(1_005)
 
 
 async def test_awaited_requests_that_do_not_come_are_not_found(bench: NodeBench) -> None:

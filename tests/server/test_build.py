@@ -128,6 +128,23 @@ async def test_pages_join(stub: MetadataServiceStub) -> None:
     assert seen == [f"r{number}" for number in range(5)]
 
 
+def test_every_reply_has_a_revision() -> None:
+    # semantics: G3
+    service = pb.DESCRIPTOR.services_by_name["MetadataService"]
+    replies = {method.name: method.output_type for method in service.methods}
+    replies["Execute"] = pb.ExecuteResult.DESCRIPTOR.file.message_types_by_name["ExecuteResult"]
+    assert len(replies) >= 12
+    for name, reply in replies.items():
+        if name == "Execute":
+            outcomes = reply.oneofs_by_name["outcome"].fields
+            parts = [field.message_type for field in outcomes if field.name != "failure"]
+            assert len(parts) == 5
+        else:
+            parts = [reply]
+        for part in parts:
+            assert "revision" in part.fields_by_name, (name, part.name)
+
+
 async def test_operators_see_a_node_in_memory(server: Server) -> None:
     async with grpc.aio.insecure_channel(server.grpc_address) as channel:
         admin = AdminServiceStub(channel)
