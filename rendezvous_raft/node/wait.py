@@ -160,12 +160,10 @@ class _Look:
             self.was_blocked = True
             return False
         self._known = queries.is_known(request, query.scope)
-        if self.awaiting and not self._known:
+        if self._first_blocking(state, request) is not None:
+            self.was_blocked = True
             return False
-        if self._first_blocking(state, request) is None:
-            return True
-        self.was_blocked = True
-        return False
+        return self._known or not self.awaiting
 
     def _look_at_nothing(self, state: State) -> bool:
         """The request is not there: gone, still to come, or never heard of (G5)."""

@@ -239,6 +239,19 @@ async def test_what_was_required_and_came_counts_also_when_patience_ends(
     assert now_s() == pytest.approx(1_005)
 
 
+async def test_what_was_open_beside_counts_also_when_patience_ends(bench: NodeBench) -> None:
+    # semantics: R2, R4.1
+    bench.opened(branch("b1", "eu"))
+    call = await bench.blocked(bench.wait(scope("post", "other"), await_s=5))
+    bench.elsewhere(bench.closing(close("b1", "eu")))
+    await advance(4.9)
+    assert not call.done()
+    answer = await call
+    assert answer.outcome is WaitOutcome.BLOCKED
+    assert not answer.known
+    assert now_s() == pytest.approx(1_005)
+
+
 async def test_awaited_requests_that_do_not_come_are_not_found(bench: NodeBench) -> None:
     # semantics: R4, G5, R4.1
     with pytest.raises(errors.RequestNotFound):
