@@ -23,6 +23,9 @@ T = TypeVar("T")
 READY_MAX = 20_000
 """Callbacks in one instant after which a process is taken to be spinning."""
 
+CLOSE_TRIES_MAX = 100
+"""How often a coroutine of a dead process is told to end."""
+
 
 class Spinning(AssertionError):
     """A process goes on without end while no time passes."""
@@ -250,9 +253,9 @@ class ProcessLoop(asyncio.AbstractEventLoop):
 
 def _close(coroutine: Any) -> None:
     """Ends a coroutine, also one that goes on waiting while it is being ended."""
-    for _ in range(100):
+    for _ in range(CLOSE_TRIES_MAX):
         try:
             coroutine.close()
-        except Exception:  # noqa: BLE001, S112 (what the dead say does not count)
-            continue  # tidy: allow swallowing: see above
-        return
+            return
+        except Exception:  # noqa: BLE001, S112 tidy: allow swallowing: what the dead say is void
+            continue
