@@ -87,7 +87,7 @@ def log_cleared_behind_snapshot(patch: pytest.MonkeyPatch) -> None:
     """F5: at a restart the log behind a snapshot is thrown away."""
     original = opening.entries_after
 
-    def entries_after(directory: Path, contents: Any, base_index: int, base_term: int) -> Any:
+    def entries_after(directory: Any, contents: Any, base_index: int, base_term: int) -> Any:
         entries = original(directory, contents, base_index, base_term)
         return None if base_index > 1 else entries
 
@@ -330,7 +330,6 @@ PLANTS: tuple[tuple[Plant, Kind, range], ...] = (
     (older_terms_are_committed_by_counting, hostile, range(60)),
     (a_minority_commits, drawn, range(5)),
     (truncation_is_not_logged, hostile, range(30)),
-    (snapshot_voids_what_the_log_holds, hostile, range(10, 70)),
     (snapshot_drops_the_log_too_early, drawn, range(8, 68)),
     (early_release_covers_every_region, waiting, range(30)),
     (waits_are_not_fresh, waiting, range(10)),
@@ -338,6 +337,6 @@ PLANTS: tuple[tuple[Plant, Kind, range], ...] = (
 )
 """With the kind of world that shows it, and the seeds of which one must find it.
 
-`acks_of_earlier_terms_count` needs an acknowledgement that is late by two elections: a history by
-hand shows it (`test_simulation_scenarios.py`).
+Two others take hundreds of seeds, and histories by hand show them (`test_simulation_scenarios.py`):
+`acks_of_earlier_terms_count` and `snapshot_voids_what_the_log_holds`.
 """

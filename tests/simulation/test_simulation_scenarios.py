@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from by_hand import append, cluster, followers, isolate, reconnect, term, write
-from planted_bugs import acks_of_earlier_terms_count
+from planted_bugs import acks_of_earlier_terms_count, snapshot_voids_what_the_log_holds
 
 from rendezvous_raft import errors
 from rendezvous_raft.replication.raft.snapshotting import SnapshotPolicy
@@ -149,6 +149,48 @@ def test_f5_a_death_while_a_snapshot_is_written_keeps_the_log(power: bool) -> No
             world.advance(1.0)
             assert host.living.raft.last_applied >= 60 // 60
     assert deaths >= 5, "it never died while the snapshot was written"
+
+
+def _send_a_snapshot_that_the_log_holds(world: World) -> None:
+    """A node that restarted has a conflict so early that its leader answers with a snapshot."""
+    old, witness, *others = world.leader(), *followers(world)
+    append(old, 30)
+    world.advance(1.0)
+    for host in others:
+        Call(host, host.living.engine.take_snapshot)
+    world.advance(0.5)
+    append(old, 10)
+    world.advance(1.0)
+    for host in others:
+        for apart in (old, witness):
+            world.network.cut(host.name, apart.name)
+            world.network.cut(apart.name, host.name)
+    append(old, 1)
+    world.advance(4.0)
+    (new,) = [host for host in others if host.is_leader]
+    append(new, 5)
+    old.kill(power=False)
+    witness.kill(power=False)
+    assert witness.disk.log.last > world.judge.last_committed - 7
+    witness.start()
+    reconnect(world, witness)
+    world.advance(3.0)
+
+
+def test_a_snapshot_that_the_log_holds_voids_nothing() -> None:
+    with cluster(nodes=5, snapshots=SnapshotPolicy(entries_kept=0)) as world:
+        _send_a_snapshot_that_the_log_holds(world)
+        assert any("snapshot_reply" in line for line in world.trace.lines(10_000))
+
+
+def test_a_snapshot_that_voids_the_log_is_found_when_it_is_planted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    snapshot_voids_what_the_log_holds(monkeypatch)
+    with cluster(nodes=5, snapshots=SnapshotPolicy(entries_kept=0), ends_well=False) as world:
+        _send_a_snapshot_that_the_log_holds(world)
+        assert {found.invariant for found in world.judge.violations} == {"what is durable survives"}
+        world.judge.violations.clear()
 
 
 @pytest.mark.parametrize("power", [False, True])
