@@ -16,7 +16,7 @@ from rendezvous_raft._proto.compat import words23_pb2
 from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as native_pb
 from rendezvous_raft._proto.rendezvous.v1 import types_pb2
 from rendezvous_raft._proto.rendezvous.v1.metadata_service_pb2_grpc import MetadataServiceStub
-from rendezvous_raft.config import ConfigError, NodeConfig, load_node_config
+from rendezvous_raft.config import NodeConfig
 from rendezvous_raft.node.calls import Freshness
 from rendezvous_raft.server.build import build_server
 from rendezvous_raft.server.compat.session import HIGH_KEY, LOW_KEY, context_of, freshness_of
@@ -187,20 +187,3 @@ async def test_what_is_too_long_or_has_other_characters_is_refused(
     """G1."""
     assert (await main.refused(method, **fields))[0] == "INVALID_ARGUMENT"
     assert server.node.statistics().requests == 0
-
-
-async def test_the_ports_are_off_by_default(server: Server) -> None:
-    assert NodeConfig().compat_binds == {}
-    async with grpc.aio.insecure_channel(server.grpc_address) as channel:
-        refused = await OriginalClient("main", channel).refused("RegisterRequest")
-    assert refused[0] == "UNIMPLEMENTED"
-
-
-@pytest.mark.parametrize("wire", ["main", "words23"])
-def test_the_ports_have_the_rules_of_the_native_one(wire: str) -> None:
-    exposed = {f"compat_{wire}_address": "192.0.2.1:7603"}
-    with pytest.raises(ConfigError, match=f"compat_{wire}_address: .* other machines"):
-        load_node_config(overrides=exposed)
-    assert load_node_config(overrides={**exposed, "insecure": True}).compat_binds
-    with pytest.raises(ConfigError, match="name: at most 48"):
-        load_node_config(overrides={f"compat_{wire}_address": "127.0.0.1:0", "name": "n" * 49})
