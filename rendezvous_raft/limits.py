@@ -35,6 +35,8 @@ COMMAND_BYTES_MAX = 512 * 1024
 """Bytes of one encoded command."""
 GRPC_MESSAGE_BYTES_MAX = 1024 * 1024
 """Bytes of one gRPC message, either way."""
+PENDING_MAX = 1_000_000
+"""Branches held; more wait in the service until some of these are closed."""
 CONTEXT_BYTES_MAX = 2_048
 """Bytes of an encoded context: must fit an SQS attribute and a gRPC header comfortably."""
 CONTEXT_BRANCHES_MAX = 16

@@ -63,7 +63,7 @@ class WaitOutcome(enum.Enum):
     """How a wait ended (semantics R1, R2)."""
 
     IMMEDIATE = "immediate"
-    """Nothing was open when it was first looked at."""
+    """Nothing was open, or patience for a registration ended with nothing to wait for."""
     BLOCKED = "blocked"
     """It was blocked at least once and then released: an inconsistency was prevented."""
     TIMED_OUT = "timed_out"

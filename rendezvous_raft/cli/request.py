@@ -10,12 +10,13 @@ import click
 from rendezvous_raft.cli.descriptions import describe, summary_row
 from rendezvous_raft.cli.durations import DURATION, duration_text
 from rendezvous_raft.cli.exits import ExitCode
+from rendezvous_raft.cli.freshness import freshness_options
 from rendezvous_raft.cli.output import Sheet, print_answer
 from rendezvous_raft.cli.session import run, session_of, shared_options
 from rendezvous_raft.client import AsyncClient
 from rendezvous_raft.client.results import RequestDescription, RequestSummary, WaitResult
 from rendezvous_raft.errors import RendezvousError
-from rendezvous_raft.types import Status
+from rendezvous_raft.types import Consistency, Status
 
 CALL_TIMEOUT_S = 10.0
 WAIT_TIMEOUT_S = 30.0
@@ -32,15 +33,26 @@ def request() -> None:
 @request.command()
 @click.argument("request_id", metavar="ID")
 @click.option("--timeout", type=DURATION, default=CALL_TIMEOUT_S, help="As in 10s.  [default: 10s]")
+@freshness_options
 @shared_options
 @click.pass_context
-def show(ctx: click.Context, /, *, request_id: str, timeout: float) -> None:
+def show(
+    ctx: click.Context,
+    /,
+    *,
+    request_id: str,
+    timeout: float,
+    consistency: Consistency | None,
+    min_revision: int | None,
+) -> None:
     """Show the request ID with its branches, and the waits that are blocked on it."""
     session = session_of(ctx)
 
     async def work() -> RequestDescription:
         async with session.connect(session.endpoints) as client:
-            return await client.describe_request(request_id, timeout=timeout)
+            return await client.describe_request(
+                request_id, timeout=timeout, consistency=consistency, min_revision=min_revision
+            )
 
     found = run(session, work, writes=False)
     print_answer(session.form, answer=found, sheets=describe(found), color=session.color)
@@ -53,17 +65,34 @@ def show(ctx: click.Context, /, *, request_id: str, timeout: float) -> None:
     "--limit", type=click.IntRange(1, LIST_MAX), default=100, show_default=True, help="How many."
 )
 @click.option("--timeout", type=DURATION, default=CALL_TIMEOUT_S, help="As in 10s.  [default: 10s]")
+@freshness_options
 @shared_options
 @click.pass_context
 def list_(
-    ctx: click.Context, /, *, status: str | None, service: str, limit: int, timeout: float
+    ctx: click.Context,
+    /,
+    *,
+    status: str | None,
+    service: str,
+    limit: int,
+    timeout: float,
+    consistency: Consistency | None,
+    min_revision: int | None,
 ) -> None:
     """List requests, oldest first."""
     session = session_of(ctx)
 
     async def work() -> tuple[Sequence[RequestSummary], bool]:
         async with session.connect(session.endpoints) as client:
-            return await _pages(client, status, service, limit=limit, timeout_s=timeout)
+            return await _pages(
+                client,
+                status,
+                service,
+                limit=limit,
+                timeout_s=timeout,
+                consistency=consistency,
+                min_revision=min_revision,
+            )
 
     found, complete = run(session, work, writes=False)
     headings = ("request", "status", "branches", "open", "services", "registered")
@@ -103,6 +132,7 @@ def list_(
     "--timeout", type=DURATION, default=WAIT_TIMEOUT_S, help="As in 500ms, 5s.  [default: 30s]"
 )
 @click.option("--explain", is_flag=True, help="Say on standard error why it blocks.")
+@freshness_options
 @shared_options
 @click.pass_context
 def wait(
@@ -119,6 +149,8 @@ def wait(
     await_registration: float | None,
     timeout: float,
     explain: bool,
+    consistency: Consistency | None,
+    min_revision: int | None,
 ) -> None:
     """Block until nothing of the request ID is open.
 
@@ -139,11 +171,13 @@ def wait(
                     required_branches=required,
                     await_registration=await_registration,
                     timeout=timeout,
+                    consistency=consistency,
+                    min_revision=min_revision,
                 )
             )
             try:
                 if explain:
-                    await _explain(client, request_id, waiting)
+                    await _explain(client, request_id, waiting, consistency)
                 return await waiting
             finally:
                 waiting.cancel()
@@ -156,13 +190,20 @@ def wait(
         ctx.exit(ExitCode.TIMED_OUT)
 
 
-async def _explain(client: AsyncClient, request_id: str, waiting: asyncio.Task[WaitResult]) -> None:
+async def _explain(
+    client: AsyncClient,
+    request_id: str,
+    waiting: asyncio.Task[WaitResult],
+    consistency: Consistency | None,
+) -> None:
     """Once the wait has been blocked for a moment, shows what the node knows of the request."""
     await asyncio.wait((waiting,), timeout=EXPLAIN_AFTER_S)
     if waiting.done():
         return
     try:
-        found = await client.describe_request(request_id, timeout=CALL_TIMEOUT_S)
+        found = await client.describe_request(
+            request_id, timeout=CALL_TIMEOUT_S, consistency=consistency
+        )
     except RendezvousError as error:
         click.echo(f"request {request_id} blocked; no more is known: {error}", err=True)
         return
@@ -182,7 +223,14 @@ async def _explain(client: AsyncClient, request_id: str, waiting: asyncio.Task[W
 
 
 async def _pages(
-    client: AsyncClient, status: str | None, service: str, *, limit: int, timeout_s: float
+    client: AsyncClient,
+    status: str | None,
+    service: str,
+    *,
+    limit: int,
+    timeout_s: float,
+    consistency: Consistency | None,
+    min_revision: int | None,
 ) -> tuple[list[RequestSummary], bool]:
     """At most `limit` requests, and whether these are all."""
     found: list[RequestSummary] = []
@@ -194,6 +242,8 @@ async def _pages(
             page_size=min(limit - len(found), 1_000),
             page_token=token,
             timeout=timeout_s,
+            consistency=consistency,
+            min_revision=min_revision,
         )
         found += page.requests
         token = page.next_page_token

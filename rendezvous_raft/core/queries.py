@@ -271,8 +271,10 @@ def list_requests(
 ) -> tuple[list[Request], int | None]:
     """Q1: a page of requests in registration order, and where the next one begins.
 
-    Costs a scan of all requests up to the end of the page: for people, not for programs.
+    Costs a scan of all requests up to the end of the page: for people, not for programs. A page
+    has room for one request at least, so that page after page gets to the end.
     """
+    room = max(1, page_size)
     page: list[Request] = []
     for request in state.requests.values():
         if request.sequence <= after:
@@ -281,7 +283,7 @@ def list_requests(
             continue
         if service and not uses_service(request, service):
             continue
-        if len(page) == page_size:
+        if len(page) == room:
             return page, page[-1].sequence
         page.append(request)
     return page, None

@@ -18,6 +18,7 @@ from random import Random
 import structlog
 
 from rendezvous_raft.errors import LimitExceeded
+from rendezvous_raft.limits import PENDING_MAX
 from rendezvous_raft.monitor.closer import Closer, CloseVerdict
 from rendezvous_raft.monitor.looker import Looker
 from rendezvous_raft.monitor.pending import OpenBranch, PendingSet
@@ -40,8 +41,6 @@ from rendezvous_raft.types import BranchId, RequestId
 FLUSH_S = 5.0
 """How long a stop waits for the answers of closes (M11)."""
 PROBES_PER_SECOND = 50_000.0
-PENDING_MAX = 1_000_000
-"""Branches held; more wait in the service until some of these are closed."""
 ENDPOINT_SILENT_S = 10 * INTERVAL_MAX_S
 """A datastore that failed and did not answer for so long is not ready (M11)."""
 

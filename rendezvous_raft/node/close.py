@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from rendezvous_raft import errors
 from rendezvous_raft.core.commands import Close, CloseBranches
 from rendezvous_raft.core.results import BranchesClosed, CloseOutcome
 from rendezvous_raft.node.admission import Admission
@@ -72,14 +73,24 @@ class Closing:
     async def close_branches(
         self, closing: BranchClosing, deadline_s: float
     ) -> tuple[BranchesClosed, Revision]:
-        """One outcome per item; with `await_registration_s`, waits for unknown branches."""
+        """One outcome per item; with `await_registration_s`, waits for unknown branches.
+
+        Raises:
+            Draining, OutcomeUnknown: the node shuts down, with none or some of them closed.
+        """
         with self._admission.proposal():
             end_s = self._clock.monotonic_s() + closing.await_registration_s
             outcomes, revision = await self._close(closing.closes, deadline_s, closing.command_id)
             while closing.await_registration_s:
                 unknown = [i for i, o in enumerate(outcomes) if o is CloseOutcome.BRANCH_UNKNOWN]
                 # One that never appears holds up none of the others (W5).
-                again = await self._first_to_appear(closing.closes, unknown, end_s)
+                try:
+                    again = await self._first_to_appear(closing.closes, unknown, end_s)
+                except errors.Draining as error:
+                    if len(unknown) == len(outcomes):
+                        raise
+                    # Some are closed, so it may not be said that nothing happened (G6).
+                    raise errors.OutcomeUnknown(error.message, revision=revision) from error
                 if not again:
                     break
                 late, revision = await self._close(

@@ -14,6 +14,7 @@ from rendezvous_raft.core.commands import ExpireRequests, Pulse
 from rendezvous_raft.core.model import State
 from rendezvous_raft.core.results import RequestsExpired
 from rendezvous_raft.limits import NodeLimits
+from rendezvous_raft.node.leases import LeaseKeeper
 from rendezvous_raft.node.ports import Clock, IdSource, Replicator
 from rendezvous_raft.node.watches import WaitIndex
 from rendezvous_raft.types import RequestId, Role
@@ -32,12 +33,14 @@ class Expiry:
         clock: Clock,
         ids: IdSource,
         waits: WaitIndex,
+        leases: LeaseKeeper,
     ) -> None:
         self._replicator = replicator
         self._limits = limits
         self._clock = clock
         self._ids = ids
         self._waits = waits
+        self._leases = leases
         self._last_pulse_s: float | None = None
 
     async def run(self) -> None:
@@ -48,6 +51,7 @@ class Expiry:
 
     async def pulse(self) -> None:
         """One pulse: reports parked waiters or, on the leader, moves time and expires."""
+        self._leases.end_strays()
         if self._replicator.status().role is not Role.LEADER:
             self._last_pulse_s = None
             self._replicator.report_parked(self._waits.request_ids(PARKED_REPORTED_MAX))

@@ -2,7 +2,8 @@
 
 A lease is a hint that shortens other waits. Losing one makes somebody wait longer, never shorter,
 so a lease that cannot be proposed now is tried again at its next renewal. It is bound to this
-node: nobody renews it when the node dies, and the pulse ends it.
+node: nobody renews it when the node dies, and the pulse ends it. A lease of this node's name that
+no wait of this life holds is a stray: its end got lost, or the node has started anew. It is ended.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from rendezvous_raft.node.ports import Clock, IdSource, Replicator
 from rendezvous_raft.types import LeaseId, RequestId
 
 RENEWALS_PER_TTL = 3
+STRAYS_MAX = 1_000
+"""Leases without a wait that are ended at a time."""
 
 
 class Lease:
@@ -44,6 +47,7 @@ class LeaseKeeper:
         self._clock = clock
         self._ids = ids
         self._tasks: dict[asyncio.Task[None], Lease] = {}
+        self._ending: dict[asyncio.Task[bool], LeaseId] = {}
 
     def begin(self, request_id: RequestId, scope: Scope) -> Lease:
         """Starts to keep a lease; returns at once."""
@@ -53,11 +57,26 @@ class LeaseKeeper:
         task.add_done_callback(lambda done: self._tasks.pop(done))
         return lease
 
+    def end_strays(self) -> None:
+        """Ends, in the background, what no wait holds any more; once a second will do."""
+        if self._ending:
+            return
+        held = {lease.lease_id for lease in self._tasks.values()}
+        for lease in self._replicator.state.state.leases.values():
+            if lease.node == self._name and lease.lease_id not in held:
+                command = EndWait(self._ids.command_id(), lease.lease_id)
+                ending = self._propose(command, self._ttl_ms / 1000)
+                task = asyncio.get_running_loop().create_task(ending)
+                self._ending[task] = lease.lease_id
+                task.add_done_callback(lambda done: self._ending.pop(done))
+            if len(self._ending) >= STRAYS_MAX:
+                break
+
     async def close(self) -> None:
         """Ends every lease and blocks until that is done or has failed."""
         for lease in self._tasks.values():
             lease.end()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._ending, return_exceptions=True)
 
     async def _keep(self, lease: Lease) -> None:
         ttl_s = self._ttl_ms / 1000

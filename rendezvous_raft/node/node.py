@@ -111,7 +111,7 @@ class Node:
         self._watch = RegistrationWatch()
         self._leases = LeaseKeeper(name, replicator, limits, clock, ids)
         self._subscriptions = Subscriptions(replicator, limits, self._admission, observer)
-        self._expiry = Expiry(replicator, limits, clock, ids, self._index)
+        self._expiry = Expiry(replicator, limits, clock, ids, self._index, self._leases)
         self._pulse: asyncio.Task[None] | None = None
         early = EarlyReleases() if early_release else None
         proposer = Proposer(replicator, clock, observer)
@@ -133,10 +133,11 @@ class Node:
         self._pulse = asyncio.get_running_loop().create_task(self._expiry.run())
 
     def begin_drain(self) -> None:
-        """Refuses new calls and ends waits and subscriptions; what is proposed goes on."""
+        """Refuses new calls, ends waits of all kinds and subscriptions; proposals go on."""
         self._admission.draining = True
         draining = errors.Draining("the node is shutting down; use another one")
         self._index.fail_all(draining)
+        self._watch.end(draining)
         self._subscriptions.end_all("draining", draining)
 
     async def close(self) -> None:

@@ -79,12 +79,12 @@ class Waits:
         if look.look():
             return look.answer(WaitOutcome.IMMEDIATE, 0.0)
         blocked_since_s = self._clock.monotonic_s()
-        released = await self._park(
+        outcome = await self._park(
             look, blocked_since_s, started_s + query.await_registration_s, end_s
         )
         blocked_for_s = self._clock.monotonic_s() - blocked_since_s
-        if released:
-            return look.answer(WaitOutcome.BLOCKED, blocked_for_s)
+        if outcome is not WaitOutcome.TIMED_OUT:
+            return look.answer(outcome, blocked_for_s)
         if deadline_s < started_s + query.timeout_s:
             raise errors.DeadlineExceeded(
                 "the deadline of the call passed before the time-out of the wait",
@@ -95,8 +95,10 @@ class Waits:
             WaitOutcome.TIMED_OUT, blocked_for_s, look.still_open(self._clock.wall_ms())
         )
 
-    async def _park(self, look: _Look, since_s: float, await_end_s: float, end_s: float) -> bool:
-        """Sleeps until released (true) or out of time (false). Leaves nothing behind (G7)."""
+    async def _park(
+        self, look: _Look, since_s: float, await_end_s: float, end_s: float
+    ) -> WaitOutcome:
+        """Sleeps until released, out of patience or out of time. Leaves nothing behind (G7)."""
         query = look.query
         lease: Lease | None = None
         if queries.uses_mutual_waits(query.scope):
@@ -107,11 +109,12 @@ class Waits:
         try:
             if look.awaiting and await_end_s < end_s:
                 if await self._sleep(woken, await_end_s):
-                    return True
+                    return WaitOutcome.BLOCKED
                 look.awaiting = False
                 if look.look():
-                    return True
-            return await self._sleep(woken, end_s) or look.look()
+                    return WaitOutcome.BLOCKED if look.was_blocked else WaitOutcome.IMMEDIATE
+            released = await self._sleep(woken, end_s) or look.look()
+            return WaitOutcome.BLOCKED if released else WaitOutcome.TIMED_OUT
         finally:
             self._index.remove(waiter)
             if lease is not None:
@@ -136,6 +139,9 @@ class _Look:
         self.query = query
         self.awaiting = False
         """Whether what the request never used so far is waited for (R4)."""
+        self.was_blocked = False
+        """Whether something was open, or required, at any look: patience that ends without has
+        prevented nothing (R2)."""
         self.revision = Revision(0)
         self._replicator = replicator
         self._early = early
@@ -151,11 +157,13 @@ class _Look:
         if request is None:
             return self._look_at_nothing(state)
         if queries.missing_branches(state, query.request_id, query.required_branches):
+            self.was_blocked = True
             return False
         self._known = queries.is_known(request, query.scope)
-        if self.awaiting and not self._known:
+        if self._first_blocking(state, request) is not None:
+            self.was_blocked = True
             return False
-        return self._first_blocking(state, request) is None
+        return self._known or not self.awaiting
 
     def _look_at_nothing(self, state: State) -> bool:
         """The request is not there: gone, still to come, or never heard of (G5)."""
@@ -167,6 +175,7 @@ class _Look:
             return True
         # Required ids make the request one to come: they are registered, or on their way.
         if self.awaiting or self.query.required_branches:
+            self.was_blocked = self.was_blocked or bool(self.query.required_branches)
             return False
         self._error = errors.RequestNotFound(
             f"no request has the id {request_id}", revision=state.revision

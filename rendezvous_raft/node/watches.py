@@ -90,6 +90,7 @@ class RegistrationWatch:
 
     def __init__(self) -> None:
         self._watchers: dict[BranchId, dict[asyncio.Future[None], None]] = {}
+        self._ended: Exception | None = None
 
     def registered(self, branch_id: BranchId) -> None:
         """A branch was registered here."""
@@ -103,6 +104,14 @@ class RegistrationWatch:
         for branch_id in [b for b in self._watchers if b in known]:
             self.registered(branch_id)
 
+    def end(self, error: Exception) -> None:
+        """Fails who waits now and whoever would wait later: the node shuts down."""
+        self._ended = error
+        for futures in self._watchers.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+
     async def wait_registered(self, branch_id: BranchId, timeout_s: float) -> bool:
         """Blocks until the branch is registered here; false if that took too long.
 
@@ -114,7 +123,10 @@ class RegistrationWatch:
         """Blocks until one of the branches is registered here; false if that took too long.
 
         The caller looked at the state in this same turn and found none of them.
+        Raises what `end` was given.
         """
+        if self._ended is not None:
+            raise self._ended
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for branch_id in branch_ids:
             self._watchers.setdefault(branch_id, {})[future] = None

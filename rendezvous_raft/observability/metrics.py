@@ -202,6 +202,8 @@ class NodeMetrics:
             )
         )
         self._expired = registry.counter("requests_expired", "Requests dropped.", ["state"])
+        self.open_requests_expired = 0
+        """How many were dropped while something of them was open; for the log."""
         self._resyncs = registry.counter(
             "subscription_resyncs", "Subscriptions that have to be taken up again.", ["reason"]
         )
@@ -229,6 +231,8 @@ class NodeMetrics:
     def requests_expired(self, state: str, count: int) -> None:
         """Requests were dropped."""
         self._expired.labels(state).inc(count)
+        if state == "open":
+            self.open_requests_expired += count
 
     def subscription_resync(self, reason: str) -> None:
         """A subscription ended."""

@@ -196,6 +196,7 @@ def assemble_server(
         logger=logger,
         find_faults=_invariants_of(node) if config.paranoid else None,
         disk_failed=disk_failed.set,
+        open_requests_expired=lambda: metrics.node.open_requests_expired,
     )
     checks = HealthChecks(
         node=node,

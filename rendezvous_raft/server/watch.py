@@ -31,6 +31,7 @@ class NodeWatch:
         logger: FilteringBoundLogger,
         find_faults: Callable[[], list[str]] | None = None,
         disk_failed: Callable[[], None] = lambda: None,
+        open_requests_expired: Callable[[], int] = lambda: 0,
     ) -> None:
         """Keeps what it looks at.
 
@@ -41,6 +42,7 @@ class NodeWatch:
             logger: gets the changes.
             find_faults: checks the invariants of the state (`paranoid`); None does not.
             disk_failed: is called once when the process has to end because its disk failed.
+            open_requests_expired: how many requests were dropped so far while they were open.
         """
         self._clock = clock
         self._status = status
@@ -48,6 +50,8 @@ class NodeWatch:
         self._logger = logger
         self._find_faults = find_faults
         self._disk_failed = disk_failed
+        self._open_requests_expired = open_requests_expired
+        self._expired_seen = 0
         self._timer: asyncio.TimerHandle | None = None
         self._looked_s = clock.monotonic_s()
         self._halted: str | None = None
@@ -101,8 +105,20 @@ class NodeWatch:
         self._halted, self._read_only = status.halted, status.read_only
         self._not_member, self._unneeded_elections = status.not_member, status.unneeded_elections
         self._leadership = (status.term, status.leader)
+        self._look_at_expiry()
         for fault in self._find_faults() if self._find_faults else ():
             self._logger.error("invariant_broken", fault=fault, revision=status.revision)
+
+    def _look_at_expiry(self) -> None:
+        """An open request that expires is a monitor that did not do its work (semantics L2)."""
+        expired = self._open_requests_expired()
+        if expired > self._expired_seen:
+            self._logger.warning(
+                "open_requests_expired",
+                count=expired - self._expired_seen,
+                next="look for a service and region without a monitor, or whose monitor fails",
+            )
+        self._expired_seen = expired
 
     def _schedule(self) -> None:
         loop = asyncio.get_running_loop()

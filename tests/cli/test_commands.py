@@ -18,7 +18,7 @@ from rendezvous_raft.errors import (
     RendezvousError,
     RequestExpired,
 )
-from rendezvous_raft.types import Status, WaitOutcome
+from rendezvous_raft.types import Consistency, Status, WaitOutcome
 
 
 def test_register_asks_with_what_was_given(invoke: Invoke, cluster: FakeCluster) -> None:
@@ -355,3 +355,40 @@ def test_an_error_in_json_goes_to_stderr(invoke: Invoke, unknown_request: FakeCl
     assert error["code"] == "request_not_found"
     assert error["definite"] is True
     assert error["effect"].startswith("nothing was changed")
+
+
+@pytest.mark.parametrize(
+    ("command", "method"),
+    [
+        ("request show r1", "describe_request"),
+        ("request list", "list_requests"),
+        ("request wait r1", "wait_request"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("options", "consistency", "revision"),
+    [
+        ("", None, None),
+        ("--consistency local", Consistency.LOCAL, None),
+        ("--consistency session --min-revision 41", Consistency.SESSION, 41),
+        ("--min-revision 0", None, 0),
+    ],
+)
+def test_how_fresh_an_answer_has_to_be(
+    invoke: Invoke,
+    cluster: FakeCluster,
+    command: str,
+    method: str,
+    options: str,
+    consistency: Consistency | None,
+    revision: int | None,
+) -> None:
+    # semantics: G3.1
+    assert invoke(f"{command} {options}").exit_code == ExitCode.OK
+    call = cluster.called(method)
+    assert (call["consistency"], call["min_revision"]) == (consistency, revision)
+
+
+def test_a_consistency_that_is_none_is_refused(invoke: Invoke, cluster: FakeCluster) -> None:
+    assert invoke("request show r1 --consistency stale").exit_code == ExitCode.USAGE
+    assert cluster.calls == []

@@ -43,6 +43,7 @@ async def test_a_single_write_travels_alone(node: FakeNode, client: AsyncClient)
 
 
 async def test_concurrent_writes_share_a_stream(node: FakeNode, client: AsyncClient) -> None:
+    # semantics: W7
     with client.request("r") as request:
         results = await asyncio.gather(*registrations(client, 200))
         assert [result.branch_id for result in results] == [f"b{n}" for n in range(200)]
@@ -95,6 +96,7 @@ async def test_without_a_pipeline_writes_travel_one_by_one(node: FakeNode) -> No
 async def test_writes_of_a_broken_stream_are_sent_again_with_the_same_ids(
     node: FakeNode, client: AsyncClient, fault: Any
 ) -> None:
+    # semantics: G2.2, W7
     node.stream_faults.append(fault)
     results = await asyncio.gather(*registrations(client, 20, request_id="r"))
     assert len(results) == 20
@@ -163,6 +165,7 @@ async def test_registrations_in_tasks_are_seen_by_the_parent(
 async def test_a_cancelled_wait_is_cancelled_at_the_node(
     node: FakeNode, client: AsyncClient
 ) -> None:
+    # semantics: G7
     node.script["WaitRequest"].append(Hang)
     wait = asyncio.create_task(client.wait_request("r"))
     await node.call_arrived.wait()
@@ -173,6 +176,7 @@ async def test_a_cancelled_wait_is_cancelled_at_the_node(
 
 
 async def test_leaving_a_subscription_cancels_it(node: FakeNode, client: AsyncClient) -> None:
+    # semantics: G7
     node.events = [pb.SubscribeResponse(kind=pb.SUBSCRIPTION_EVENT_KIND_SYNCED, revision=5)]
     node.stream_end = Hang
     subscription = client.subscribe("s", "eu")

@@ -50,6 +50,7 @@ async def test_a_branch_on_its_way_is_required_by_waits(
     node: FakeNode, open_client: OpenClient
 ) -> None:
     """A notification that overtakes the registration must not overtake the branch."""
+    # semantics: R1.1
     client = open_client(node)
     node.script["RegisterBranch"].append(Hang)
     with client.request("r"):

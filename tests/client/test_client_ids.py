@@ -23,6 +23,7 @@ def test_any_service_makes_a_legal_branch_id(service: str) -> None:
 
 
 def test_ids_differ_within_a_millisecond() -> None:
+    # semantics: G2.4
     ids = IdFactory(now_ms=lambda: 7)
     assert len({ids.request_id() for _ in range(1_000)}) == 1_000
 

@@ -31,6 +31,7 @@ from rendezvous_raft.types import Role, Standing, Status, WaitOutcome
 
 
 async def test_a_time_out_of_a_wait_is_a_result(node: FakeNode, open_client: OpenClient) -> None:
+    # semantics: R2.1
     client = open_client(node)
     answer = pb.WaitRequestResponse(
         outcome=types.WAIT_OUTCOME_TIMED_OUT, timed_out=True, revision=9, known=True
@@ -68,6 +69,7 @@ async def test_the_rpc_of_a_wait_lasts_longer_than_the_wait(
 async def test_a_wait_that_fails_over_keeps_its_deadline(
     start_node: StartNode, open_client: OpenClient
 ) -> None:
+    # semantics: R3.2
     first, second = await start_node(), await start_node()
     client = open_client(first, second)
     first.script["WaitRequest"].append(Draining("bye"))

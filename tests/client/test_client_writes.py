@@ -28,6 +28,7 @@ from rendezvous_raft.errors import (
 async def test_ids_are_chosen_before_anything_is_sent(
     node: FakeNode, open_client: OpenClient
 ) -> None:
+    # semantics: G2.2
     client = open_client(node)
     result = await call(client, "register_branch", "post-storage", regions=["eu", "us"])
     (sent,) = node.received_of(pb.RegisterBranchRequest)
@@ -53,6 +54,7 @@ async def test_ids_are_chosen_before_anything_is_sent(
 async def test_a_retry_carries_the_same_ids(
     node: FakeNode, open_client: OpenClient, fault: Any
 ) -> None:
+    # semantics: G2.2
     client = open_client(node)
     node.script["RegisterBranch"].append(fault)
     result = await call(client, "register_branch", "s", regions=["eu"], locator=b"\x00key")
@@ -62,6 +64,7 @@ async def test_a_retry_carries_the_same_ids(
 
 
 async def test_a_batch_keeps_its_ids_over_retries(node: FakeNode, open_client: OpenClient) -> None:
+    # semantics: G2.2
     client = open_client(node)
     node.script["RegisterBranches"].append(OutcomeUnknown("who knows"))
     specs = [BranchSpec("a", ["eu"]), BranchSpec("b", branch_id="mine", monitored=False)]
@@ -76,6 +79,7 @@ async def test_a_batch_keeps_its_ids_over_retries(node: FakeNode, open_client: O
 async def test_a_dying_node_is_left_for_another_with_the_same_ids(
     start_node: StartNode, open_client: OpenClient
 ) -> None:
+    # semantics: G2.2
     first, second = await start_node(), await start_node()
     client = open_client(first, second)
     first.script["RegisterBranch"].append(Die)
@@ -133,6 +137,7 @@ async def test_a_deadline_is_definite_for_reads_only(
 
 
 async def test_closes_have_results_of_their_own(node: FakeNode, open_client: OpenClient) -> None:
+    # semantics: W5
     client = open_client(node)
     failure = pb.Failure(code="branch_not_found", message="none", definite=True)
     node.script["CloseBranches"].append(

@@ -112,6 +112,7 @@ class ReplicatorContract:
     async def test_a_read_barrier_sees_every_acknowledged_write_on_every_node(
         self, engines: Engines
     ) -> None:
+        # semantics: G3.3
         for number, writer in enumerate([*engines.all, *engines.all]):
             applied = await writer.propose(request(f"r{number}"), deadline_s=soon_s())
             for reader in engines.all:
@@ -124,6 +125,7 @@ class ReplicatorContract:
             await asyncio.gather(*(engine.read_barrier(deadline_s=soon_s()) for _ in range(100)))
 
     async def test_wait_applied_waits_for_the_revision(self, engines: Engines) -> None:
+        # semantics: G3.2
         for engine in engines.all:
             await engines.any.read_barrier(deadline_s=soon_s())
             revision = Revision(engines.any.state.revision + 1)
@@ -152,6 +154,7 @@ class ReplicatorContract:
     async def test_a_command_that_is_too_large_is_refused_definitely(
         self, engines: Engines
     ) -> None:
+        # semantics: L3
         for engine in engines.all:
             too_large = branch("big", locator=bytes(COMMAND_BYTES_MAX))
             error = await failure_of(engine.propose(too_large, deadline_s=soon_s()))

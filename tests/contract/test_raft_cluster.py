@@ -128,6 +128,7 @@ async def test_all_nodes_may_stop_at_once(cluster: RaftCluster) -> None:
 
 
 async def test_a_minority_serves_nothing(cluster: RaftCluster) -> None:
+    # semantics: G4
     (follower, _) = await cluster.followers()
     for name in [name for name, engine in cluster.engines.items() if engine is not follower]:
         await cluster.stop(name)
@@ -141,6 +142,7 @@ async def test_a_minority_serves_nothing(cluster: RaftCluster) -> None:
 
 
 async def test_an_isolated_leader_neither_acknowledges_nor_confirms(cluster: RaftCluster) -> None:
+    # semantics: G4
     old = await cluster.leader()
     cluster.isolate(old)
     deadline_s = CLOCK.monotonic_s() + 2

@@ -33,7 +33,7 @@ def outcomes(applied: Applied) -> list[str]:
 
 
 def test_each_region_is_closed_once_and_the_last_one_settles_the_request() -> None:
-    # semantics: W4, W6
+    # semantics: W4, W6, W4.1
     log = Log()
     log.add(branch("b1", "eu", "us", tag="t"))
     first = log.close("b1", "eu")
@@ -49,7 +49,7 @@ def test_each_region_is_closed_once_and_the_last_one_settles_the_request() -> No
 
 
 def test_a_request_settles_with_its_last_branch() -> None:
-    # semantics: W6
+    # semantics: W6, W6.1
     log = Log()
     log.add(branch("b1", "eu", tag="t"), branch("b2", "eu", tag="t"))
     assert SETTLED not in log.close("b1", "eu").events
@@ -59,7 +59,7 @@ def test_a_request_settles_with_its_last_branch() -> None:
 
 
 def test_all_regions_closes_what_is_left() -> None:
-    # semantics: W4
+    # semantics: W4, W4.6
     log = Log()
     log.add(branch("b1", "ap", "eu", "us", tag="t"))
     log.close("b1", "eu")
@@ -70,7 +70,7 @@ def test_all_regions_closes_what_is_left() -> None:
 
 
 def test_a_global_branch_is_closed_by_an_empty_region() -> None:
-    # semantics: W4
+    # semantics: W4, W4.5
     log = Log()
     log.add(branch("g", tag="t"))
     assert outcomes(log.close("g", "eu")) == ["region_not_of_branch"]
@@ -80,7 +80,7 @@ def test_a_global_branch_is_closed_by_an_empty_region() -> None:
 
 
 def test_a_global_branch_is_closed_by_all_regions() -> None:
-    # semantics: W4
+    # semantics: W4, W4.6
     log = Log()
     log.add(branch("g", tag="t"))
     closing = log.close("g", all_regions=True)
@@ -89,7 +89,7 @@ def test_a_global_branch_is_closed_by_all_regions() -> None:
 
 @pytest.mark.parametrize("region", ["", "eu"])
 def test_a_regionless_branch_is_closed_by_all_regions_only(region: str) -> None:
-    # semantics: W4
+    # semantics: W4, W4.6
     log = Log()
     log.add(branch("n", regionless=True, tag="t"))
     assert outcomes(log.close("n", region)) == ["region_not_of_branch"]
@@ -97,7 +97,7 @@ def test_a_regionless_branch_is_closed_by_all_regions_only(region: str) -> None:
 
 
 def test_what_cannot_be_closed_says_why() -> None:
-    # semantics: W4, G5
+    # semantics: W4, G5, G5.1, W4.2, W4.4
     log = Log()
     log.add(branch("gone", "eu"), request_id="r0")
     log.expire()
@@ -132,7 +132,7 @@ def test_one_fault_never_fails_the_others() -> None:
 
 
 def test_a_second_copy_of_a_close_answers_as_the_first() -> None:
-    # semantics: G6
+    # semantics: G6, G6.1
     log = Log()
     assert outcomes(log.close("b1", "eu")) == ["branch_unknown"]
     unknown = log.commands[-1]

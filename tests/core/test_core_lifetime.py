@@ -23,7 +23,7 @@ def names(applied_events: tuple[object, ...]) -> list[str]:
 
 
 def test_only_pulses_move_time_and_only_forwards() -> None:
-    # semantics: L1
+    # semantics: L1, L1.1
     log = Log()
     log.at_ms = FOREVER_MS
     log.add(branch("b1", "eu"))
@@ -36,7 +36,7 @@ def test_only_pulses_move_time_and_only_forwards() -> None:
 
 
 def test_a_wall_clock_that_jumps_expires_nothing() -> None:
-    # semantics: L1
+    # semantics: L1, L1.1
     log = Log()
     log.register("r1")
     log.at_ms = FOREVER_MS
@@ -109,7 +109,7 @@ def test_a_bound_of_nothing_expires_nothing() -> None:
 
 
 def test_requests_with_a_live_waiter_are_kept_and_do_not_count() -> None:
-    # semantics: L2
+    # semantics: L2, L2.2
     log = Log()
     for name in ("r1", "r2", "r3"):
         log.add(branch(f"b-{name}", "eu"), request_id=name)
@@ -152,7 +152,7 @@ def test_expiry_tells_subscribers_what_they_lose() -> None:
 
 
 def test_a_tombstone_answers_for_its_request_and_branches() -> None:
-    # semantics: L2, G5
+    # semantics: L2, G5, L2.3, G5.1
     log = Log()
     log.add(branch("b1", "eu"))
     log.expire()
@@ -165,7 +165,7 @@ def test_a_tombstone_answers_for_its_request_and_branches() -> None:
 
 
 def test_a_tombstone_ends_with_its_time() -> None:
-    # semantics: L2
+    # semantics: L2, L2.3
     log = Log()
     log.add(branch("b1", "eu"))
     log.expire()
@@ -179,7 +179,7 @@ def test_a_tombstone_ends_with_its_time() -> None:
 
 
 def test_a_younger_tombstone_stays() -> None:
-    # semantics: L2
+    # semantics: L2, L2.3
     log = Log()
     log.add(branch("b1"), request_id="r1")
     log.expire()
@@ -197,7 +197,7 @@ def test_a_younger_tombstone_stays() -> None:
 def test_tombstones_are_bounded_with_their_branch_ids_and_the_oldest_go(
     bound: int, left: list[str]
 ) -> None:
-    # semantics: L2, L3. r1, r2 and r3 leave an id and 1, 2 and 2 ids of branches.
+    # semantics: L2, L3, L2.3. r1, r2 and r3 leave an id and 1, 2 and 2 ids of branches.
     log = Log(StateLimits(tombstones_max=bound))
     log.add(branch("a"), request_id="r1")
     log.add(branch("b"), branch("c"), request_id="r2")

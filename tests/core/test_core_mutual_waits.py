@@ -51,7 +51,7 @@ def test_a_smaller_zone_that_waits_itself_does_block(log: Log) -> None:
     ids=["no zone", "services", "greater waiter"],
 )
 def test_the_zone_rule_needs_a_given_zone_and_no_services(log: Log, asked: Scope) -> None:
-    # semantics: S5, S4
+    # semantics: S5, S4, S5.2
     log.begin_wait("w2", scope(zone="z/2"))
     assert "z2" in log.blocking(asked)
 
@@ -74,7 +74,7 @@ def test_zones_are_compared_by_code_point(log: Log) -> None:
 
 
 def test_a_service_that_waits_for_the_waiter_does_not_block_it(log: Log) -> None:
-    # semantics: S5
+    # semantics: S5, S5.1, S5.2
     log.begin_wait("w", scope("web", waiter="a"))
     assert log.blocking(scope(waiter="web")) == ["root", "z2"]
     assert log.blocking(scope(waiter="b")) == ["root", "z1", "z2"]
@@ -84,21 +84,21 @@ def test_a_service_that_waits_for_the_waiter_does_not_block_it(log: Log) -> None
 
 
 def test_a_wait_for_services_without_a_waiter_masks_no_service(log: Log) -> None:
-    # semantics: S5
+    # semantics: S5, S5.1
     log.begin_wait("w", scope("web"))
     log.begin_wait("v", scope(waiter="a"))
     assert log.blocking(scope(waiter="web")) == ["root", "z1", "z2"]
 
 
 def test_both_rules_at_once(log: Log) -> None:
-    # semantics: S5
+    # semantics: S5, S5.1
     log.begin_wait("w1", scope("web", waiter="a"))
     log.begin_wait("w2", scope(zone="z/2"))
     assert log.blocking(scope(zone="", waiter="web")) == []
 
 
 def test_a_lease_that_outlives_its_wait_masks_nothing(log: Log) -> None:
-    # semantics: R7. What w2 waits for is closed; its end is still on its way.
+    # semantics: R7, R7.3. What w2 waits for is closed; its end is still on its way.
     log.begin_wait("w2", scope(zone="z/2"))
     log.close("root", "eu")
     assert log.blocking(scope(zone="z/1")) == []
@@ -107,7 +107,7 @@ def test_a_lease_that_outlives_its_wait_masks_nothing(log: Log) -> None:
 
 
 def test_a_lease_in_a_region_masks_while_that_region_is_open(log: Log) -> None:
-    # semantics: R7
+    # semantics: R7, R7.3
     log.add(branch("m", "eu", "us", service="m"))
     log.begin_wait("w2", scope(region="us", zone="z/2"))
     assert "z2" not in log.blocking(scope(zone="z/1"))
@@ -123,7 +123,7 @@ def test_leases_of_other_requests_mask_nothing(log: Log) -> None:
 
 
 def test_a_check_ignores_mutual_waits(log: Log) -> None:
-    # semantics: C1, S5
+    # semantics: C1, S5, 5.5
     log.begin_wait("w2", scope(zone="z/2"))
     log.close("root", "eu")
     asked = scope(zone="z/1")
@@ -159,7 +159,7 @@ def test_a_lease_begins_is_renewed_and_ends(log: Log) -> None:
 
 
 def test_a_lease_that_is_not_renewed_ends_with_cluster_time(log: Log) -> None:
-    # semantics: R7, L1
+    # semantics: R7, L1, R7.2
     log.begin_wait("w", scope(zone="z/2"), ttl_ms=10)
     log.begin_wait("v", scope(zone="z/3"), ttl_ms=30)
     assert log.pulse(9).events == ()

@@ -123,7 +123,7 @@ CONTENT = branch("b1", "eu", service="post", tag="t", zone="z", parent="p", loca
     ids=str,
 )
 def test_the_same_id_with_other_content_is_a_conflict(change: dict[str, object]) -> None:
-    # semantics: G2
+    # semantics: G2, G2.1
     log = Log()
     log.add(branch("p"), CONTENT)
     before = log.digest
@@ -132,7 +132,7 @@ def test_the_same_id_with_other_content_is_a_conflict(change: dict[str, object])
 
 
 def test_kinds_without_regions_are_different_content() -> None:
-    # semantics: G2
+    # semantics: G2, G2.1
     log = Log()
     log.add(branch("b1"))
     before = log.digest
@@ -141,7 +141,7 @@ def test_kinds_without_regions_are_different_content() -> None:
 
 
 def test_a_branch_id_belongs_to_one_request() -> None:
-    # semantics: G2
+    # semantics: G2, G2.1
     log = Log()
     log.add(branch("b1", "eu"))
     before = log.digest
@@ -181,7 +181,7 @@ def test_a_batch_may_repeat_what_is_there() -> None:
     ],
 )
 def test_one_faulty_branch_fails_the_batch(faulty: NewBranch, reason: Reason, detail: str) -> None:
-    # semantics: W3
+    # semantics: W3, W2.3, W2.5
     log = Log()
     log.add(branch("gone"), request_id="r0")
     log.expire()
@@ -199,7 +199,7 @@ def test_one_faulty_branch_fails_the_batch(faulty: NewBranch, reason: Reason, de
 
 
 def test_a_parent_may_stand_earlier_in_the_batch_but_not_later() -> None:
-    # semantics: W3
+    # semantics: W3, W3.1, 3.1
     log = Log()
     parent, child = branch("p", service="a"), branch("c", service="b", parent="p")
     before = log.digest
@@ -218,7 +218,7 @@ def test_a_parent_may_be_closed_already() -> None:
 
 
 def test_an_expired_request_takes_no_branch() -> None:
-    # semantics: G5
+    # semantics: G5, G5.1
     log = Log()
     log.add(branch("b1", "eu"))
     log.expire()
@@ -228,7 +228,7 @@ def test_an_expired_request_takes_no_branch() -> None:
 
 
 def test_a_retry_gets_the_first_answer() -> None:
-    # semantics: G2
+    # semantics: G2, 5.3
     log = Log()
     for first in (log.register(), log.add(branch("b1", "eu")), log.close("b1", "eu")):
         command = log.commands[first.revision - 1]
@@ -242,7 +242,7 @@ def test_a_retry_gets_the_first_answer() -> None:
 
 
 def test_a_retry_gets_the_first_answer_after_expiry_too() -> None:
-    # semantics: G2
+    # semantics: G2, 5.3
     log = Log()
     created = log.register()
     command = log.commands[-1]
@@ -251,7 +251,7 @@ def test_a_retry_gets_the_first_answer_after_expiry_too() -> None:
 
 
 def test_a_second_copy_of_a_rejected_proposal_is_rejected_too() -> None:
-    # semantics: G6 (definite means that it never happens, also when a copy is still in the log)
+    # semantics: G6, G6.1. Definite: it never happens, also when a copy is still in the log.
     log = Log()
     first = log.add(branch("c", parent="p")).result
     assert isinstance(first, Rejected)
@@ -262,7 +262,7 @@ def test_a_second_copy_of_a_rejected_proposal_is_rejected_too() -> None:
 
 
 def test_an_expired_parent_says_so() -> None:
-    # semantics: G5
+    # semantics: G5, G5.1
     log = Log()
     log.add(branch("p"))
     log.pulse(10)
@@ -273,7 +273,7 @@ def test_an_expired_parent_says_so() -> None:
 
 
 def test_the_memory_of_answers_is_bounded_and_forgets_the_oldest() -> None:
-    # semantics: L3
+    # semantics: L3, 5.3
     log = Log(StateLimits(command_results_max=2))
     for request_id in ("r1", "r2", "r3"):
         log.register(request_id)
@@ -330,7 +330,7 @@ def test_a_branch_may_have_as_many_regions_as_the_limit_says() -> None:
 
 
 def test_a_registration_in_a_settled_request_opens_it_again() -> None:
-    # semantics: W6
+    # semantics: W6, W6.1
     log = Log()
     log.add(branch("b1", "eu"))
     log.close("b1", "eu")

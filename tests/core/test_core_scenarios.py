@@ -16,6 +16,7 @@ from rendezvous_raft.testing.scenario import ScenarioError
 DIRECTORY = Path(__file__).parent / "scenarios"
 TRANSCRIPTS = sorted(DIRECTORY.glob("*.txt"))
 NAMES = {
+    "batch",
     "dependencies",
     "expiry",
     "fan_out",
@@ -26,6 +27,7 @@ NAMES = {
     "overwrite",
     "post_notification",
     "reopen_after_settled",
+    "subscribers",
 }
 
 

@@ -67,6 +67,7 @@ ALL = ["a1", "b1", "c1", "a2", "d1", "e1", "f1"]
     ],
 )
 def test_scope(log: Log, asked: Scope, blocking: list[str]) -> None:
+    # semantics: S1.1, S3.1, S4.1
     assert log.blocking(asked) == blocking
     found = queries.status(log.machine.state, log.request(), asked)
     assert (found is Status.OPEN) == bool(blocking)
@@ -83,7 +84,7 @@ def test_a_closed_region_no_longer_blocks_there(log: Log) -> None:
 
 
 def test_a_global_branch_blocks_everywhere_until_closed(log: Log) -> None:
-    # semantics: S3
+    # semantics: S3, S3.1
     for region in ("eu", "us", "never"):
         assert log.blocking(scope("d", region=region)) == ["d1"]
     log.close("d1")
@@ -108,7 +109,7 @@ def test_other_requests_do_not_count(log: Log) -> None:
 
 
 def test_dependencies_are_each_named_once_and_cycles_end(log: Log) -> None:
-    # semantics: D1
+    # semantics: D1, 3.3
     def deps(*services: str) -> list[str]:
         wanted = [Service(service) for service in services]
         return list(queries.dependencies(log.request(), wanted))
@@ -120,14 +121,28 @@ def test_dependencies_are_each_named_once_and_cycles_end(log: Log) -> None:
 
 
 def test_a_parent_of_the_same_service_is_no_edge() -> None:
-    # semantics: D1
+    # semantics: D1, 3.1
     log = Log()
     log.add(branch("p", service="a"), branch("q", service="a", parent="p"))
     assert log.request().dependants == {}
 
 
+def test_parents_of_other_services_make_edges_once() -> None:
+    # semantics: 3.1, 3.2
+    log = Log()
+    log.add(branch("a1", service="a"), branch("b1", service="b"))
+    assert log.request().dependants == {}
+    for name in ("b2", "b3"):
+        log.add(branch(name, service="b", parent="a1"))
+    assert log.request().dependants == {"a": {"b": None}}
+    # An edge is a fact about the services: it outlives what made it.
+    for name in ("a1", "b2", "b3"):
+        log.close(name)
+    assert log.blocking(scope("a", dependencies=True)) == ["b1"]
+
+
 def test_fetch_dependencies(log: Log) -> None:
-    # semantics: D1
+    # semantics: D1, D1.1, 5.8
     def fetch(service: str, zone: str | None = None) -> tuple[list[str], list[str]]:
         given = None if zone is None else Zone(zone)
         direct, indirect = queries.fetch_dependencies(log.request(), Service(service), given)
@@ -184,7 +199,7 @@ def test_a_request_without_branches_knows_only_the_empty_scope() -> None:
 
 
 def test_an_open_global_branch_makes_a_check_open_in_a_region_never_used(log: Log) -> None:
-    # semantics: C1, S3
+    # semantics: C1, S3, S3.1
     state, asked = log.machine.state, scope(region="never")
     assert queries.status(state, log.request(), asked) is Status.OPEN
     log.close("d1")
@@ -192,7 +207,7 @@ def test_an_open_global_branch_makes_a_check_open_in_a_region_never_used(log: Lo
 
 
 def test_status_by_tag(log: Log) -> None:
-    # semantics: C1
+    # semantics: C1, C1.1
     def tags(asked: Scope) -> dict[str, str]:
         found = queries.status_by_tag(log.request(), asked)
         return {str(tag): status.value for tag, status in found.items()}
@@ -233,7 +248,7 @@ def test_status_by_region(log: Log) -> None:
 
 
 def test_required_branches_are_missing_until_registered_in_this_request(log: Log) -> None:
-    # semantics: R1
+    # semantics: R1, R1.1
     log.add(branch("x", "eu"), request_id="r2")
     wanted = [BranchId("a1"), BranchId("x"), BranchId("later")]
     assert queries.missing_branches(log.machine.state, R1, wanted) == ["x", "later"]

@@ -43,6 +43,7 @@ def log() -> Log:
 
 
 def test_everything_comes_back(log: Log) -> None:
+    # semantics: 5.3
     machine = load(rows(log.machine.state))
     before, after = log.machine.state, machine.state
     for name in ("revision", "time_ms", "version", "request_sequence", "branch_sequence"):

@@ -69,7 +69,7 @@ def test_unmonitored_and_regionless_branches_are_not_delivered() -> None:
 
 
 def test_a_subscriber_that_resumes_is_told_what_is_newer() -> None:
-    # semantics: U1, U4
+    # semantics: U1, U4, U1.3
     log = Log()
     revisions = [log.add(branch(f"b{n}", "eu")).revision for n in range(3)]
     assert log.listed("post", "eu", after=0) == ["b0", "b1", "b2"]
@@ -80,7 +80,7 @@ def test_a_subscriber_that_resumes_is_told_what_is_newer() -> None:
 
 
 def test_a_branch_registered_before_any_subscriber_is_listed() -> None:
-    # semantics: U2
+    # semantics: U2, U2.1
     log = Log()
     log.add(branch("early", "eu"))
     log.pulse(1)
@@ -127,7 +127,7 @@ def log() -> Log:
 def test_pages_are_all_there_once(
     log: Log, wanted: Status | None, service: str, names: list[str], page_size: int
 ) -> None:
-    # semantics: Q1
+    # semantics: Q1, Q1.1
     found: list[str] = []
     after: int | None = 0
     while after is not None:
@@ -140,7 +140,7 @@ def test_pages_are_all_there_once(
 
 
 def test_a_page_goes_on_where_the_last_one_ended_also_when_requests_go() -> None:
-    # semantics: Q1
+    # semantics: Q1, Q1.1
     log = Log()
     for name in ("r1", "r2", "r3", "r4"):
         log.register(name)
@@ -150,6 +150,22 @@ def test_a_page_goes_on_where_the_last_one_ended_also_when_requests_go() -> None
     log.expire("r4")
     page, after = queries.list_requests(
         log.machine.state, None, Service(""), after=after, page_size=2
+    )
+    assert [request.request_id for request in page] == ["r4"]
+    assert after is None
+
+
+@pytest.mark.parametrize("page_size", [0, -1])
+def test_a_page_has_room_for_one(log: Log, page_size: int) -> None:
+    # semantics: Q1.1
+    state = log.machine.state
+    page, after = queries.list_requests(
+        state, Status.CLOSED, Service(""), after=0, page_size=page_size
+    )
+    assert [request.request_id for request in page] == ["r2"]
+    assert after is not None
+    page, after = queries.list_requests(
+        state, Status.CLOSED, Service(""), after=after, page_size=page_size
     )
     assert [request.request_id for request in page] == ["r4"]
     assert after is None

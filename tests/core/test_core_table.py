@@ -77,7 +77,6 @@ COMMANDS: dict[str, tuple[str, Callable[[Log], Applied]]] = {
     "barrier": ("Barrier", lambda log: log.barrier()),
 }
 
-# semantics: W1, W2, W4, W6, L2, G2, G5
 TABLE = """
               absent     empty      open         half         settled      expired    forgotten
 register      created/S  known/S    known/O      known/O      known/S      gone/X     created/S
@@ -153,6 +152,7 @@ def request_state(log: Log) -> str:
 
 @pytest.mark.parametrize(("state", "command", "cell"), CELLS)
 def test_cell(state: str, command: str, cell: str) -> None:
+    # semantics: W1, W2, W2.3, W4, W4.1, W4.2, W4.4, W6, W6.1, L2, L2.3, G2, G2.1, G5.1
     answer, letter = cell.split("/")
     log = log_in(state)
     before = log.digest

@@ -35,6 +35,7 @@ def test_a_visible_branch_is_closed() -> None:
 
 def test_branches_registered_before_the_monitor_existed_are_closed() -> None:
     """U2, V19."""
+    # semantics: U2.1
     bench = Bench()
     early = [bench.service.register(f"b{number}") for number in range(250)]
     bench.probe.visible.update(early)
@@ -58,6 +59,7 @@ def test_a_global_branch_is_closed_with_an_empty_region() -> None:
 
 
 def test_a_branch_closed_by_someone_else_is_no_longer_looked_for() -> None:
+    # semantics: U1.1
     async def story(bench: Bench) -> None:
         branch_id = bench.register("b1")
         await advance(1.0)

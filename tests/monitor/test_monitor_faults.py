@@ -22,6 +22,7 @@ from rendezvous_raft.types import BranchId
 )
 def test_a_broken_stream_loses_nothing(error: errors.RendezvousError) -> None:
     """M2, U3: what was registered and closed during the break is known after it."""
+    # semantics: U3
 
     async def story(bench: Bench) -> None:
         kept, gone = bench.register("kept"), bench.register("gone")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from node_bench import R1, NodeBench, branch, close, failure_of
 
-from rendezvous_raft import errors
+from rendezvous_raft import errors, limits
 from rendezvous_raft.limits import NodeLimits
 from rendezvous_raft.testing.virtual_time import settle
 
@@ -69,3 +72,20 @@ async def test_a_fault_gives_its_place_back(bench: NodeBench) -> None:
     assert isinstance(await failure_of(bench.register(branch("b1"))), errors.NoLeader)
     assert isinstance(await failure_of(bench.wait()), errors.RequestNotFound)
     bench.nothing_is_left()
+
+
+def test_every_limit_that_is_refused_by_stands_in_the_table() -> None:
+    # semantics: L3.1
+    product = Path(limits.__file__).parent
+    named: set[str] = set()
+    for path in product.rglob("*.py"):
+        if "testing" not in path.parts:
+            text = path.read_text(encoding="utf-8")
+            named |= set(re.findall(r'"limit": "(\w+)"', text))
+            named |= set(re.findall(r'Reason\.LIMIT, "(\w+)"', text))
+    assert {"requests_open_max", "command_bytes_max", "leases_max"} <= named
+    assert named <= limits.as_table().keys()
+    # Units stand in the names; what has none is a count.
+    for name, value in limits.as_table().items():
+        assert value > 0
+        assert re.search(r"_(max|ms|default)$", name), name

@@ -50,7 +50,7 @@ async def test_an_unknown_branch_is_an_outcome_and_no_error(bench: NodeBench) ->
 
 
 async def test_a_branch_is_awaited_and_closed_when_it_appears(bench: NodeBench) -> None:
-    # semantics: W4
+    # semantics: W4, W4.3
     call = await bench.blocked(bench.close_all(close("b1", "eu"), await_s=5))
     await advance(4.9)
     assert not call.done()
@@ -61,7 +61,7 @@ async def test_a_branch_is_awaited_and_closed_when_it_appears(bench: NodeBench) 
 
 
 async def test_only_what_was_unknown_is_sent_again(bench: NodeBench) -> None:
-    # semantics: W5
+    # semantics: W5, W4.3
     bench.opened(branch("known", "eu"))
     call = await bench.blocked(
         bench.close_all(close("known", "eu"), close("later", "eu"), await_s=5)
@@ -85,7 +85,7 @@ async def test_a_branch_that_never_appears_fails_no_other_one(bench: NodeBench) 
 
 
 async def test_patience_ends(bench: NodeBench) -> None:
-    # semantics: W4, G7
+    # semantics: W4, G7, W4.2, W4.3
     assert await bench.close_all(close("b1", "eu"), await_s=5) == ["branch_unknown"]
     assert now_s() == pytest.approx(1_005)
     assert len(bench.engine.proposed) == 1
@@ -95,7 +95,7 @@ async def test_patience_ends(bench: NodeBench) -> None:
 async def test_a_branch_that_is_registered_while_the_close_is_on_its_way(
     bench: NodeBench,
 ) -> None:
-    # semantics: W4
+    # semantics: W4, W4.3
     bench.engine.holding = True
     call = await bench.blocked(bench.close_all(close("b1", "eu"), await_s=5))
     bench.engine.commit()
@@ -123,7 +123,7 @@ async def test_a_proposal_that_fails_is_told(bench: NodeBench) -> None:
 
 
 async def test_closes_of_an_expired_request_say_so(bench: NodeBench) -> None:
-    # semantics: W5, G5
+    # semantics: W5, G5, G5.1
     bench.opened(branch("b1", "eu"))
     state = bench.engine.state.state
     request = state.requests.pop(next(iter(state.requests)))

@@ -54,7 +54,7 @@ async def test_a_wait_that_begins_meanwhile_sees_it_too(closing: NodeBench) -> N
 
 
 async def test_checks_see_committed_closes_only(closing: NodeBench) -> None:
-    # semantics: R6, 5.5
+    # semantics: R6, 5.5, R6.2
     await closing.blocked(closing.close_all(close("b1", "eu")))
     assert await status_in(closing, "eu") is Status.OPEN
     closing.engine.commit()
@@ -67,7 +67,7 @@ async def test_checks_see_committed_closes_only(closing: NodeBench) -> None:
 async def test_a_close_that_fails_blocks_again(
     closing: NodeBench, error: errors.RendezvousError
 ) -> None:
-    # semantics: R6
+    # semantics: R6, R6.1
     closing.engine.fail_next(error)
     released = await closing.blocked(closing.wait(scope(region="eu")))
     with pytest.raises(type(error)):
@@ -77,7 +77,7 @@ async def test_a_close_that_fails_blocks_again(
 
 
 async def test_a_close_that_is_cancelled_blocks_again(closing: NodeBench) -> None:
-    # semantics: R6, G7
+    # semantics: R6, G7, R6.1
     call = await closing.blocked(closing.close_all(close("b1", "eu")))
     call.cancel()
     await settle()
@@ -85,7 +85,7 @@ async def test_a_close_that_is_cancelled_blocks_again(closing: NodeBench) -> Non
 
 
 async def test_a_close_that_is_lost_blocks_again_at_its_deadline(closing: NodeBench) -> None:
-    # semantics: R6
+    # semantics: R6, R6.1
     call = await closing.blocked(closing.close_all(close("b1", "eu")))
     closing.engine.lose()
     assert (await closing.wait(scope(region="eu"))).outcome is WaitOutcome.IMMEDIATE
@@ -142,14 +142,14 @@ async def test_closes_everywhere_wait_for_their_commit(closing: NodeBench) -> No
 
 
 async def test_required_branches_are_not_released_by_it(closing: NodeBench) -> None:
-    # semantics: R1, R6
+    # semantics: R1, R6, R1.1
     waiting = await closing.blocked(closing.wait(scope(region="eu"), required=("b9",)))
     await closing.blocked(closing.close_all(close("b9", "eu"), close("b1", "eu")))
     assert not waiting.done()
 
 
 async def test_it_can_be_switched_off() -> None:
-    # semantics: R6
+    # semantics: R6, R6.3
     bench = NodeBench(early_release=False)
     bench.opened(branch("b1", "eu"))
     bench.engine.holding = True

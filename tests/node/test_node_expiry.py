@@ -63,7 +63,7 @@ async def test_a_long_pause_brings_no_more_than_the_cap(bench: NodeBench) -> Non
 
 
 async def test_a_wall_clock_that_jumps_moves_nothing(bench: NodeBench) -> None:
-    # semantics: L1
+    # semantics: L1, L1.1
     bench.opened(branch("b1"))
     await pulse(bench)
     bench.clock.wall_jump_ms = 10**9
@@ -158,7 +158,7 @@ async def test_nothing_is_proposed_while_nothing_is_old(bench: NodeBench) -> Non
 
 
 async def test_tombstones_end_and_then_the_pulses_do(bench: NodeBench) -> None:
-    # semantics: L2
+    # semantics: L2, L2.3
     bench.opened(branch("b1"))
     await live(bench, 41)
     assert list(bench.engine.state.state.tombstones) == ["r1"]
@@ -170,7 +170,7 @@ async def test_tombstones_end_and_then_the_pulses_do(bench: NodeBench) -> None:
 
 
 async def test_a_request_with_a_waiter_here_stays(bench: NodeBench) -> None:
-    # semantics: L2, 5.2
+    # semantics: L2, 5.2, L2.2
     bench.opened(branch("b1"))
     bench.opened(branch("b2"), request_id="r2")
     call = await bench.blocked(bench.wait(scope(), timeout_s=300, deadline_s=now_s() + 300))
@@ -182,7 +182,7 @@ async def test_a_request_with_a_waiter_here_stays(bench: NodeBench) -> None:
 
 
 async def test_a_request_with_a_waiter_elsewhere_stays(bench: NodeBench) -> None:
-    # semantics: L2, 5.2
+    # semantics: L2, 5.2, L2.2
     bench.opened(branch("b1"))
     bench.engine.parked_by_others = (RequestId("r1"), RequestId("gone"))
     await live(bench, 60)
@@ -194,7 +194,7 @@ async def test_a_request_with_a_waiter_elsewhere_stays(bench: NodeBench) -> None
 
 
 async def test_a_waiter_that_parks_during_the_pulse_is_seen(bench: NodeBench) -> None:
-    # semantics: L2
+    # semantics: L2, L2.2
     bench.opened(branch("b1"))
     await live(bench, 40)
     bench.engine.holding = True

@@ -62,7 +62,7 @@ async def test_new_branches_go_to_one_member_each(bench: NodeBench) -> None:
 
 
 async def test_who_joins_is_listed_a_share_of_what_is_open(bench: NodeBench) -> None:
-    # semantics: U5
+    # semantics: U5, U5.1
     (first,) = await joined(bench, 1)
     bench.opened(*(branch(name, "eu") for name in names(90)))
     await first.read()
@@ -75,7 +75,7 @@ async def test_who_joins_is_listed_a_share_of_what_is_open(bench: NodeBench) -> 
 
 
 async def test_what_a_member_leaves_behind_goes_to_the_others(bench: NodeBench) -> None:
-    # semantics: U5
+    # semantics: U5, U5.1
     monitors = await joined(bench, 3)
     bench.opened(*(branch(name, "eu") for name in names(60)))
     await read_all(monitors)
@@ -87,7 +87,7 @@ async def test_what_a_member_leaves_behind_goes_to_the_others(bench: NodeBench) 
 
 
 async def test_closes_reach_every_member(bench: NodeBench) -> None:
-    # semantics: U1, U5
+    # semantics: U1, U5, U1.1
     monitors = await joined(bench, 2)
     bench.opened(*(branch(name, "eu") for name in names(20)))
     await read_all(monitors)
@@ -108,7 +108,7 @@ async def test_groups_and_single_readers_do_not_share(bench: NodeBench) -> None:
 
 async def test_members_of_one_group_with_other_tags_get_all_of_theirs(bench: NodeBench) -> None:
     """A branch never falls to a member whose filter drops it."""
-    # semantics: U1, U5
+    # semantics: U1, U5, U1.2
     (posts,) = await joined(bench, 1, key(group="g", tags=("x",)))
     (all_tags,) = await joined(bench, 1)
     tagged = [branch(name, "eu", tag="x" if i % 2 else "y") for i, name in enumerate(names(60))]
@@ -156,7 +156,7 @@ async def test_together_they_have_all_of_it_at_all_times(
     bench: NodeBench, seed: int, _round: int
 ) -> None:
     """Joins, leaves, registrations and closes in any order: nothing open is without a monitor."""
-    # semantics: U2, U5
+    # semantics: U2, U5, U5.1
     chance = random.Random(f"{seed} {_round}")
     monitors: list[Monitor] = []
     still_open: set[str] = set()

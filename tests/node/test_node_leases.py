@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from node_bench import NodeBench, branch, close, scope
+from node_bench import R1, NodeBench, branch, close, scope
 
 from rendezvous_raft import errors
 from rendezvous_raft.core.commands import BeginWait, Command, EndWait, Pulse, Scope
@@ -72,7 +72,7 @@ async def test_a_lease_is_renewed_while_the_wait_lasts(bench: NodeBench) -> None
 
 
 async def test_a_lease_of_a_dead_node_ends_by_the_pulse(bench: NodeBench) -> None:
-    # semantics: R7
+    # semantics: R7, R7.2
     bench.opened(branch("b1", zone="z"))
     dead = BeginWait(
         bench.ids.command_id(), LeaseId("l"), RequestId("r1"), "n9", scope(zone="z"), 10_000
@@ -98,7 +98,7 @@ async def test_a_wait_is_released_when_another_node_tells_of_its_own(bench: Node
 
 
 async def test_a_cancelled_wait_ends_its_lease(bench: NodeBench) -> None:
-    # semantics: R7, G7
+    # semantics: R7, G7, G7.1, R7.1
     bench.opened(branch("b1", zone="z"))
     call = await bench.blocked(bench.wait(scope(zone="a")))
     call.cancel()
@@ -110,7 +110,7 @@ async def test_a_cancelled_wait_ends_its_lease(bench: NodeBench) -> None:
 
 
 async def test_a_timed_out_wait_ends_its_lease(bench: NodeBench) -> None:
-    # semantics: R7
+    # semantics: R7, R7.1
     bench.opened(branch("b1", zone="z"))
     answer = await bench.wait(scope(zone="a"), timeout_s=1)
     assert answer.outcome is WaitOutcome.TIMED_OUT
@@ -140,8 +140,63 @@ async def test_a_lease_that_could_not_be_told_is_told_at_the_next_renewal(
     assert len(bench.engine.state.state.leases) == 1
 
 
-async def test_an_end_that_got_lost_is_ended_by_the_pulse(bench: NodeBench) -> None:
-    # semantics: R7
+async def test_an_end_that_got_lost_is_said_again(bench: NodeBench) -> None:
+    """The wait is over, so its lease masks nothing for longer than it takes to say so."""
+    # semantics: R7.1, G7.1
+    bench.opened(branch("x", zone="a"), branch("y", zone="z"))
+    call = await bench.blocked(bench.wait(scope(zone="z")))
+    bench.engine.fail_next(errors.LeaderChanged("lost"))
+    call.cancel()
+    await settle()
+    assert len(bench.engine.state.state.leases) == 1
+    bench.engine.fail_next(errors.NoLeader("none yet"))
+    for left in (1, 0):
+        await bench.node._expiry.pulse()
+        await settle()
+        assert len(bench.engine.state.state.leases) == left
+    assert now_s() == 1_000
+    await bench.blocked(bench.wait(scope(zone="a")))
+
+
+async def test_a_node_that_starts_anew_ends_the_leases_of_its_earlier_life(
+    bench: NodeBench,
+) -> None:
+    # semantics: R7, R7.1
+    bench.opened(branch("b1", zone="z"))
+    for name, lease_id in (("n1", "before"), ("n9", "other")):
+        told = BeginWait(
+            bench.ids.command_id(), LeaseId(lease_id), R1, name, scope(zone="y"), 10_000
+        )
+        bench.elsewhere(told)
+    mine = await bench.blocked(bench.wait(scope(zone="a")))
+    await bench.node._expiry.pulse()
+    await settle()
+    assert [lease.node for lease in bench.engine.state.state.leases.values()] == ["n9", "n1"]
+    assert len(ended(bench)) == 1
+    assert not mine.done()
+    await bench.node._expiry.pulse()
+    await settle()
+    assert len(ended(bench)) == 1
+
+
+async def test_strays_are_ended_once_at_a_time(bench: NodeBench) -> None:
+    # semantics: R7.1
+    bench.opened(branch("b1", zone="z"))
+    lease = BeginWait(bench.ids.command_id(), LeaseId("before"), R1, "n1", scope(zone="y"), 10_000)
+    bench.elsewhere(lease)
+    bench.engine.holding = True
+    for _ in range(3):
+        bench.node._leases.end_strays()
+        await settle()
+    assert len(ended(bench)) == 1
+    bench.engine.holding = False
+    bench.engine.commit()
+    await settle()
+    assert bench.engine.state.state.leases == {}
+
+
+async def test_an_end_that_got_lost_with_its_node_is_ended_by_the_pulse(bench: NodeBench) -> None:
+    # semantics: R7, R7.2
     bench.opened(branch("b1", zone="z"))
     call = await bench.blocked(bench.wait(scope(zone="a")))
     bench.engine.fail_next(errors.LeaderChanged("lost"))

@@ -64,6 +64,51 @@ async def test_what_is_proposed_goes_on_while_draining(bench: NodeBench) -> None
     assert await call == 1
 
 
+async def test_a_drain_ends_what_waits_for_a_registration(bench: NodeBench) -> None:
+    """Or a patient caller would hold the node up."""
+    # semantics: G6, G7
+    calls = [
+        await bench.blocked(bench.register(branch("b1", parent="p1"), await_s=25)),
+        await bench.blocked(bench.close_all(close("b9", "eu"), await_s=25)),
+    ]
+    bench.node.begin_drain()
+    for call in calls:
+        error = await failure_of(call)
+        assert isinstance(error, errors.Draining)
+        assert error.definite
+        assert error.retryable
+    assert now_s() == 1_000
+    assert bench.engine.state.state.branches == {}
+    bench.nothing_is_left()
+
+
+async def test_a_drain_that_ends_a_close_half_way_says_that_some_may_be_done(
+    bench: NodeBench,
+) -> None:
+    # semantics: G6, W5
+    bench.opened(branch("b1", "eu"))
+    call = await bench.blocked(bench.close_all(close("b1", "eu"), close("b9", "eu"), await_s=25))
+    bench.node.begin_drain()
+    error = await failure_of(call)
+    assert isinstance(error, errors.OutcomeUnknown)
+    assert not error.definite
+    assert error.retryable
+    assert error.revision == 2
+    bench.nothing_is_left()
+
+
+async def test_what_would_wait_for_a_registration_after_the_drain_began_does_not(
+    bench: NodeBench,
+) -> None:
+    # semantics: G6
+    bench.engine.holding = True
+    call = await bench.blocked(bench.register(branch("b1", parent="p1"), await_s=25))
+    bench.node.begin_drain()
+    bench.engine.commit()
+    assert isinstance(await failure_of(call), errors.Draining)
+    assert now_s() == 1_000
+
+
 async def test_a_drain_twice_is_one_drain(bench: NodeBench) -> None:
     reader = Reader(bench, key())
     await reader.read()
@@ -74,7 +119,7 @@ async def test_a_drain_twice_is_one_drain(bench: NodeBench) -> None:
 
 
 async def test_closing_ends_leases_before_the_engine(bench: NodeBench) -> None:
-    # semantics: R7
+    # semantics: R7, R7.1
     bench.opened(branch("b1", zone="a"))
     await bench.blocked(bench.wait(scope(zone="")))
     assert len(bench.engine.state.state.leases) == 1

@@ -76,7 +76,7 @@ async def test_a_check_says_open_closed_or_unknown(bench: NodeBench) -> None:
 
 
 async def test_details_are_given_when_asked_for(bench: NodeBench) -> None:
-    # semantics: C1, 5.5
+    # semantics: C1, 5.5, C1.1
     bench.opened(branch("b1", "eu", "us", tag="t", zone="z"), branch("b2", "us", tag="x"))
     bench.elsewhere(bench.closing(close("b1", "us"), close("b2", "us")))
     plain = await check(bench, scope(zone="z"))
@@ -110,7 +110,7 @@ async def test_statuses_per_region(bench: NodeBench) -> None:
 
 
 async def test_dependencies_direct_and_indirect(bench: NodeBench) -> None:
-    # semantics: D1, 5.8
+    # semantics: D1, 5.8, D1.1
     bench.opened(
         branch("b1", service="a"),
         branch("b2", service="b", parent="b1"),
@@ -128,7 +128,7 @@ async def test_dependencies_direct_and_indirect(bench: NodeBench) -> None:
 
 
 async def test_unknown_and_expired_requests_are_no_answer(bench: NodeBench) -> None:
-    # semantics: G5
+    # semantics: G5, G5.1
     for call in every_read(bench, LOCAL):
         assert isinstance(await failure_of(call), errors.RequestNotFound)
     bench.elsewhere(
@@ -142,7 +142,7 @@ async def test_unknown_and_expired_requests_are_no_answer(bench: NodeBench) -> N
 
 @pytest.mark.parametrize("freshness", [LINEARIZABLE, session(2)], ids=str)
 async def test_every_read_is_as_fresh_as_asked_for(bench: NodeBench, freshness: Freshness) -> None:
-    # semantics: G3, G4
+    # semantics: G3, G4, G3.2, G3.3
     bench.opened(branch("b1", "eu"))
     bench.engine.lagging = True
     bench.elsewhere(bench.closing(close("b1", "eu")))
@@ -155,7 +155,7 @@ async def test_every_read_is_as_fresh_as_asked_for(bench: NodeBench, freshness: 
 
 
 async def test_a_linearizable_read_may_ask_for_a_revision_as_well(bench: NodeBench) -> None:
-    # semantics: G3
+    # semantics: G3, G3.3
     bench.opened(branch("b1", "eu"))
     freshness = Freshness(LINEARIZABLE.consistency, session(2).min_revision)
     call = await bench.blocked(check(bench, scope(), freshness=freshness))
@@ -165,7 +165,7 @@ async def test_a_linearizable_read_may_ask_for_a_revision_as_well(bench: NodeBen
 
 
 async def test_local_reads_ask_nobody(bench: NodeBench) -> None:
-    # semantics: G3
+    # semantics: G3, G3.4
     bench.opened(branch("b1", "eu"))
     bench.engine.confirming = False
     freshness = Freshness(LOCAL.consistency, session(99).min_revision)
@@ -209,7 +209,7 @@ async def test_waits_of_other_nodes_are_described_by_their_leases(bench: NodeBen
 
 
 async def test_requests_are_listed_in_pages(bench: NodeBench) -> None:
-    # semantics: Q1
+    # semantics: Q1, Q1.1
     for i in range(3):
         bench.opened(branch(f"b{i}", service="post"), request_id=f"r{i}")
     bench.opened(branch("b9", service="other"), request_id="r9")

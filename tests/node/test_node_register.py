@@ -33,7 +33,7 @@ async def test_branches_create_their_request_and_are_stamped(bench: NodeBench) -
 
 
 async def test_a_rejection_is_an_error_and_changes_nothing(bench: NodeBench) -> None:
-    # semantics: G2, W3
+    # semantics: G2, W3, G2.1
     await bench.register(branch("b1", "eu"))
     with pytest.raises(errors.AlreadyExists) as failed:
         await bench.register(branch("b2", "eu"), branch("b1", "us"))
@@ -51,7 +51,7 @@ async def test_every_try_has_a_command_id_of_its_own(bench: NodeBench) -> None:
 
 
 async def test_an_unknown_parent_is_not_found_at_once(bench: NodeBench) -> None:
-    # semantics: W2
+    # semantics: W2, W2.3
     with pytest.raises(errors.BranchNotFound, match="p1"):
         await bench.register(branch("b1", parent="p1"))
     assert R1 not in bench.engine.state.state.requests
@@ -59,7 +59,7 @@ async def test_an_unknown_parent_is_not_found_at_once(bench: NodeBench) -> None:
 
 
 async def test_a_parent_is_awaited_and_the_registration_tried_again(bench: NodeBench) -> None:
-    # semantics: W2
+    # semantics: W2, W2.4
     call = await bench.blocked(bench.register(branch("b1", parent="p1"), await_s=5))
     await advance(4.9)
     assert not call.done()
@@ -71,7 +71,7 @@ async def test_a_parent_is_awaited_and_the_registration_tried_again(bench: NodeB
 
 
 async def test_every_parent_is_awaited(bench: NodeBench) -> None:
-    # semantics: W2, W3
+    # semantics: W2, W3, W2.4
     batch = [branch("b1", parent="p1"), branch("b2", parent="p2"), branch("b3", parent="b1")]
     call = await bench.blocked(bench.register(*batch, await_s=5))
     bench.opened(branch("p2"))
@@ -83,7 +83,7 @@ async def test_every_parent_is_awaited(bench: NodeBench) -> None:
 
 
 async def test_patience_ends(bench: NodeBench) -> None:
-    # semantics: W2, G7
+    # semantics: W2, G7, W2.4
     started_s = now_s()
     with pytest.raises(errors.BranchNotFound):
         await bench.register(branch("b1", parent="p1"), await_s=5)
@@ -103,7 +103,7 @@ async def test_a_cancelled_registration_awaits_no_more(bench: NodeBench) -> None
 
 
 async def test_a_parent_of_another_request_is_not_awaited(bench: NodeBench) -> None:
-    # semantics: W2
+    # semantics: W2, W2.5
     bench.opened(branch("p1"), request_id="other")
     started_s = now_s()
     with pytest.raises(errors.InvalidArgument, match="another request"):
@@ -112,7 +112,7 @@ async def test_a_parent_of_another_request_is_not_awaited(bench: NodeBench) -> N
 
 
 async def test_a_parent_that_a_snapshot_brings_ends_the_patience(bench: NodeBench) -> None:
-    # semantics: W2
+    # semantics: W2, W2.4
     call = await bench.blocked(bench.register(branch("b1", parent="p1"), await_s=5))
     bench.engine.lagging = True
     bench.opened(branch("p1"))

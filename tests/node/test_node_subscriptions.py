@@ -6,7 +6,7 @@ import pytest
 from node_bench import NodeBench, Reader, branch, close, failure_of, ids_of, key
 
 from rendezvous_raft import errors
-from rendezvous_raft.core.commands import ExpireRequests
+from rendezvous_raft.core.commands import Command, ExpireRequests
 from rendezvous_raft.limits import NodeLimits
 from rendezvous_raft.node.calls import BranchIsClosed, BranchIsOpen, Synced
 from rendezvous_raft.testing.virtual_time import run_virtual, settle, take_turns
@@ -14,7 +14,7 @@ from rendezvous_raft.types import BranchId, RequestId, Revision, Tag
 
 
 async def test_what_is_open_is_listed_oldest_first_then_synced(bench: NodeBench) -> None:
-    # semantics: U1, U2
+    # semantics: U1, U2, U2.1
     bench.opened(
         branch("b1", "eu", "us"),
         branch("b2", "us"),
@@ -61,7 +61,7 @@ async def test_an_event_says_all_that_a_monitor_needs(bench: NodeBench) -> None:
 
 
 async def test_after_the_list_comes_what_is_applied_in_order(bench: NodeBench) -> None:
-    # semantics: U1, U2
+    # semantics: U1, U2, U1.1
     reader = Reader(bench, key())
     assert ids_of(await reader.read()) == ["SYNCED"]
     bench.opened(branch("b1", "eu"), branch("b2", "us"), branch("b3"))
@@ -100,7 +100,7 @@ def test_nothing_is_missed_between_list_and_watch() -> None:
 
 
 async def test_closes_of_global_branches_reach_every_region(bench: NodeBench) -> None:
-    # semantics: U1, W4
+    # semantics: U1, W4, U1.1, W4.5
     readers = [Reader(bench, key(region=region)) for region in ("eu", "us")]
     bench.opened(branch("g"))
     for reader in readers:
@@ -124,7 +124,7 @@ async def test_closes_of_what_nobody_was_told_are_not_told(bench: NodeBench) -> 
 
 
 async def test_tags_filter_list_and_watch(bench: NodeBench) -> None:
-    # semantics: U1
+    # semantics: U1, U1.2
     bench.opened(*(branch(f"b{tag}", "eu", tag=tag) for tag in ("", "x", "y", "z")))
     reader = Reader(bench, key(tags=("x", "z")))
     assert ids_of(await reader.read()) == ["bx", "bz", "SYNCED"]
@@ -135,7 +135,7 @@ async def test_tags_filter_list_and_watch(bench: NodeBench) -> None:
 
 
 async def test_a_resumed_stream_lists_what_came_after(bench: NodeBench) -> None:
-    # semantics: U1
+    # semantics: U1, U1.3
     bench.opened(branch("b1", "eu"))
     bench.opened(branch("b2", "eu"))
     assert ids_of(await Reader(bench, key(resume=1)).read()) == ["b2", "SYNCED"]
@@ -143,7 +143,7 @@ async def test_a_resumed_stream_lists_what_came_after(bench: NodeBench) -> None:
 
 
 async def test_an_expired_request_closes_its_branches(bench: NodeBench) -> None:
-    # semantics: L2, U1
+    # semantics: L2, U1, U1.1
     bench.opened(branch("b1", "eu", "us"), branch("b2"), branch("b3", "us"))
     bench.elsewhere(bench.closing(close("b1", "us")))
     readers = {region: Reader(bench, key(region=region)) for region in ("eu", "us")}
@@ -228,3 +228,33 @@ async def test_a_reader_that_goes_is_forgotten(bench: NodeBench, turn: int) -> N
     await settle()
     assert bench.node.statistics().subscribers == {}
     assert bench.node._subscriptions._by_service == {}
+
+
+async def test_a_stream_is_taken_up_on_another_node(bench: NodeBench) -> None:
+    """Its queue is part of the replicated state, so any node lists what the first one did not."""
+    # semantics: U2, U4, U1.3
+    other = NodeBench()
+    nodes = (bench, other)
+
+    def happens(*commands: Command) -> None:
+        for node in nodes:
+            node.elsewhere(*commands)
+
+    reader = Reader(bench, key())
+    happens(bench.registering(branch("b1", "eu"), branch("b2", "eu")))
+    assert ids_of(await reader.read()) == ["b1", "b2", "SYNCED"]
+    happens(bench.closing(close("b1", "eu")))
+    (closed,) = await reader.read()
+    bench.node.begin_drain()
+    happens(bench.registering(branch("b3", "eu")))
+    assert isinstance(await failure_of(reader.read()), errors.Draining)
+    assert isinstance(closed, BranchIsClosed)
+    resumed = Reader(other, key(resume=closed.revision))
+    assert ids_of(await resumed.read()) == ["b3", "SYNCED"]
+    anew = Reader(other, key())
+    assert ids_of(await anew.read()) == ["b2", "b3", "SYNCED"]
+    happens(bench.registering(branch("b4", "eu")))
+    for stream in (resumed, anew):
+        assert ids_of(await stream.read()) == ["b4"]
+        await stream.close()
+    await other.close()

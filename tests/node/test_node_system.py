@@ -14,7 +14,7 @@ from rendezvous_raft.node.watches import WaitIndex
 
 
 def test_ids_are_never_issued_twice_and_fit_their_alphabet() -> None:
-    # semantics: G1, G2
+    # semantics: G1, G2, G2.4
     ids: IdSource = RandomIds()
     services = ("post-storage", "dünn/räume \N{SNOWMAN}", "x" * 128, "")
     made = [ids.branch_id(service) for service in services for _ in range(1_000)]
@@ -27,7 +27,7 @@ def test_ids_are_never_issued_twice_and_fit_their_alphabet() -> None:
 
 
 def test_ids_of_two_sources_differ() -> None:
-    # semantics: G2
+    # semantics: G2, G2.4
     assert RandomIds().request_id() != RandomIds().request_id()
 
 

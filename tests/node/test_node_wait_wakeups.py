@@ -30,7 +30,7 @@ TURNS = 15
 @pytest.mark.parametrize("early", [True, False])
 def test_a_close_at_any_turn_wakes(freshness: Freshness, *, early: bool) -> None:
     """Whatever turn of the loop a close is applied in, the wait sees it without time passing."""
-    # semantics: R5
+    # semantics: R5, R5.1
     seen: Counter[WaitOutcome] = Counter()
 
     async def close_at(turn: int) -> None:
@@ -55,7 +55,7 @@ def test_a_close_at_any_turn_wakes(freshness: Freshness, *, early: bool) -> None
 
 
 def test_a_close_through_this_node_at_any_turn_wakes() -> None:
-    # semantics: R5, R6
+    # semantics: R5, R6, R5.1
     async def close_at(turn: int) -> None:
         bench = NodeBench()
         bench.opened(branch("b1", "eu"))
@@ -71,7 +71,7 @@ def test_a_close_through_this_node_at_any_turn_wakes() -> None:
 
 
 def test_a_registration_at_any_turn_wakes_who_requires_it() -> None:
-    # semantics: R1, R5
+    # semantics: R1, R5, R1.1, R5.1
     async def register_at(turn: int) -> None:
         bench = NodeBench()
         call = bench.start(bench.wait(scope(region="eu"), required=("b1",)))
@@ -86,7 +86,7 @@ def test_a_registration_at_any_turn_wakes_who_requires_it() -> None:
 
 
 def test_a_snapshot_at_any_turn_wakes() -> None:
-    # semantics: R5
+    # semantics: R5, R5.1
     async def replace_at(turn: int) -> None:
         bench = NodeBench()
         bench.opened(branch("b1", "eu"))
@@ -105,7 +105,7 @@ def test_a_snapshot_at_any_turn_wakes() -> None:
 
 @pytest.mark.parametrize("turn", range(TURNS))
 async def test_a_cancel_at_any_turn_leaves_nothing_behind(bench: NodeBench, turn: int) -> None:
-    # semantics: G7
+    # semantics: G7, G7.1
     bench.opened(branch("b1", "eu"))
     call = bench.start(bench.wait(scope(zone="a"), freshness=LINEARIZABLE, await_s=5))
     await take_turns(turn)
@@ -119,7 +119,7 @@ async def test_a_cancel_at_any_turn_leaves_nothing_behind(bench: NodeBench, turn
 
 async def test_the_predicate_is_looked_at_before_the_clock(bench: NodeBench) -> None:
     """A close in the very turn in which the time ends: it is seen."""
-    # semantics: R3
+    # semantics: R3, R3.3
     bench.opened(branch("b1", "eu"))
     call = await bench.blocked(bench.wait(scope(region="eu"), timeout_s=20))
     closing = bench.closing(close("b1", "eu"))
@@ -130,7 +130,7 @@ async def test_the_predicate_is_looked_at_before_the_clock(bench: NodeBench) -> 
 
 
 async def test_a_state_that_changed_without_a_word_is_seen_at_the_end(bench: NodeBench) -> None:
-    # semantics: R3
+    # semantics: R3, R3.3
     bench.opened(branch("b1", "eu"))
     call = await bench.blocked(bench.wait(scope(region="eu"), timeout_s=20))
     bench.engine.set_listener(lambda _batch: None, lambda: None)
@@ -141,7 +141,7 @@ async def test_a_state_that_changed_without_a_word_is_seen_at_the_end(bench: Nod
 
 
 async def test_many_waiters_are_woken_by_what_concerns_them(bench: NodeBench) -> None:
-    # semantics: R5
+    # semantics: R5, R5.1
     bench.opened(branch("b1", "eu", "us"))
     bench.opened(branch("b2", "eu"), request_id="r2")
     calls = {
@@ -163,7 +163,7 @@ async def test_many_waiters_are_woken_by_what_concerns_them(bench: NodeBench) ->
 
 
 async def test_a_global_branch_wakes_every_region(bench: NodeBench) -> None:
-    # semantics: S3, W4
+    # semantics: S3, W4, S3.1, W4.5
     bench.opened(branch("g"))
     calls = [
         await bench.blocked(bench.wait(scope(region=region))) for region in ("eu", "us", "mars", "")
@@ -187,7 +187,7 @@ async def test_a_branch_opened_between_wake_up_and_answer_does_not_undo_the_rele
 
 
 async def test_session_reads_wait_for_their_revision(bench: NodeBench) -> None:
-    # semantics: G3, G4
+    # semantics: G3, G4, G3.2
     bench.engine.lagging = True
     bench.opened(branch("b1", "eu"))
     call = await bench.blocked(bench.wait(scope(region="eu"), freshness=session(1)))
@@ -201,7 +201,7 @@ async def test_session_reads_wait_for_their_revision(bench: NodeBench) -> None:
 
 
 async def test_linearizable_reads_wait_for_everything_acknowledged(bench: NodeBench) -> None:
-    # semantics: G3, G4
+    # semantics: G3, G4, G3.3
     bench.engine.lagging = True
     bench.opened(branch("b1", "us"))
     call = await bench.blocked(bench.wait(scope(region="eu"), freshness=LINEARIZABLE))
@@ -212,7 +212,7 @@ async def test_linearizable_reads_wait_for_everything_acknowledged(bench: NodeBe
 
 
 async def test_local_reads_answer_from_what_is_there(bench: NodeBench) -> None:
-    # semantics: G3
+    # semantics: G3, G3.4
     bench.engine.confirming = False
     bench.opened(branch("b1", "us"))
     bench.engine.lagging = True
@@ -239,7 +239,7 @@ async def test_never_an_older_answer(bench: NodeBench) -> None:
 
 async def test_the_time_to_become_fresh_counts(bench: NodeBench) -> None:
     """One deadline covers the whole call."""
-    # semantics: R3
+    # semantics: R3, R3.2
     bench.opened(branch("b1", "eu"))
     bench.engine.confirming = False
     call = await bench.blocked(bench.wait(freshness=LINEARIZABLE, timeout_s=20))

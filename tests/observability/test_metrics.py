@@ -85,6 +85,7 @@ def test_names_are_bounded() -> None:
 
 
 def test_what_the_use_cases_report(registry: MetricsRegistry) -> None:
+    # semantics: L2.1
     observer: NodeObserver = NodeMetrics(registry, names_max=2)
     observer.proposal_done("applied", 0.01)
     observer.wait_done("blocked", 1.5, "eu", prevented=True)

@@ -24,6 +24,7 @@ REJECTED = [
 
 async def test_bad_input_leaves_the_digest_as_it_was() -> None:
     """G1, G2: neither what the gate refuses nor what the state refuses changes anything."""
+    # semantics: G1.2, G2.1
     server = await build_server(loopback_config())
     await server.start()
     try:

@@ -66,6 +66,7 @@ async def stub(server: Server) -> AsyncIterator[MetadataServiceStub]:
 
 async def test_a_wait_ends_with_the_close(server: Server, stub: MetadataServiceStub) -> None:
     """The whole way: register, subscribe, wait, close."""
+    # semantics: R1, R2, U1, U2.1, W2.6, C2
     branch = pb.BranchSpec(service="post", regions=["eu", "us"], locator=b"key")
     registered = await stub.RegisterBranch(pb.RegisterBranchRequest(branch=branch))
     subscription = stub.Subscribe(pb.SubscribeRequest(service="post", region="eu"))
@@ -94,6 +95,7 @@ async def test_a_wait_ends_with_the_close(server: Server, stub: MetadataServiceS
 
 async def test_an_attempt_that_is_repeated_has_one_effect(stub: MetadataServiceStub) -> None:
     """G2."""
+    # semantics: G2, G2.3
     request = pb.RegisterBranchRequest(branch=pb.BranchSpec(service="post"))
     metadata = (("rendezvous-idempotency-key", "order-7"),)
     first = await stub.RegisterBranch(request, metadata=metadata)
@@ -105,12 +107,14 @@ async def test_an_attempt_that_is_repeated_has_one_effect(stub: MetadataServiceS
 
 async def test_unknown_is_never_consistent(stub: MetadataServiceStub) -> None:
     """G5."""
+    # semantics: G5
     error = await failure_of(stub.WaitRequest(pb.WaitRequestRequest(request_id="nobody")))
     assert error.code() is grpc.StatusCode.NOT_FOUND
     assert dict(error.trailing_metadata())["rendezvous-code"] == "request_not_found"
 
 
 async def test_pages_join(stub: MetadataServiceStub) -> None:
+    # semantics: Q1.1
     for number in range(5):
         await stub.RegisterRequest(pb.RegisterRequestRequest(request_id=f"r{number}"))
     seen: list[str] = []
@@ -122,6 +126,23 @@ async def test_pages_join(stub: MetadataServiceStub) -> None:
         if not token:
             break
     assert seen == [f"r{number}" for number in range(5)]
+
+
+def test_every_reply_has_a_revision() -> None:
+    # semantics: G3
+    service = pb.DESCRIPTOR.services_by_name["MetadataService"]
+    replies = {method.name: method.output_type for method in service.methods}
+    replies["Execute"] = pb.ExecuteResult.DESCRIPTOR.file.message_types_by_name["ExecuteResult"]
+    assert len(replies) >= 12
+    for name, reply in replies.items():
+        if name == "Execute":
+            outcomes = reply.oneofs_by_name["outcome"].fields
+            parts = [field.message_type for field in outcomes if field.name != "failure"]
+            assert len(parts) == 5
+        else:
+            parts = [reply]
+        for part in parts:
+            assert "revision" in part.fields_by_name, (name, part.name)
 
 
 async def test_operators_see_a_node_in_memory(server: Server) -> None:

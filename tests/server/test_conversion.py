@@ -51,6 +51,7 @@ NEW_MEMBER = {
 
 async def test_a_branch_arrives_with_its_regions_as_a_set(front: FrontEnd) -> None:
     """W2."""
+    # semantics: W2, W2.1, W2.6
     spec = pb.BranchSpec(
         branch_id="b1",
         service="post",
@@ -86,6 +87,7 @@ async def test_a_branch_arrives_with_its_regions_as_a_set(front: FrontEnd) -> No
 
 
 async def test_a_branch_without_regions_is_global_and_monitored(front: FrontEnd) -> None:
+    # semantics: W2, W2.7
     request = pb.RegisterBranchRequest(branch=pb.BranchSpec(service="post", branch_id="b"))
     await front.stub.RegisterBranch(request)
     (registration,) = front.node.arguments("register_branches")
@@ -97,6 +99,7 @@ async def test_a_branch_without_regions_is_global_and_monitored(front: FrontEnd)
 
 async def test_closes_arrive_as_meant(front: FrontEnd) -> None:
     """W4."""
+    # semantics: W4, W4.5, W4.6
     specs = [
         pb.CloseSpec(branch_id="a", region="eu"),
         pb.CloseSpec(branch_id="b"),
@@ -109,6 +112,7 @@ async def test_closes_arrive_as_meant(front: FrontEnd) -> None:
 
 async def test_zone_by_presence(front: FrontEnd) -> None:
     """S4: an empty zone that was given is the root zone; one not given excludes nothing."""
+    # semantics: S4, S4.1
     for scope in (types_pb2.Scope(), types_pb2.Scope(zone=""), types_pb2.Scope(zone="/1")):
         await front.stub.WaitRequest(pb.WaitRequestRequest(request_id="r", scope=scope))
     await front.stub.WaitRequest(pb.WaitRequestRequest(request_id="r"))
@@ -119,6 +123,7 @@ async def test_zone_by_presence(front: FrontEnd) -> None:
 
 async def test_a_scope_arrives_whole(front: FrontEnd) -> None:
     """S1 to S5; a service named twice is one service, so a tag is allowed."""
+    # semantics: S1, S2, S2.1, S3, S4, S5, R1.1
     scope = types_pb2.Scope(
         services=["post", "post"], region="eu", tag="t", zone="/0", waiter_service="reader"
     )
@@ -145,6 +150,7 @@ async def test_the_time_out_of_a_wait_is_capped(
     front: FrontEnd, timeout: Duration | None, expected_s: float
 ) -> None:
     """R3."""
+    # semantics: R3
     await front.stub.WaitRequest(pb.WaitRequestRequest(request_id="r", timeout=timeout))
     (query,) = front.node.arguments("wait")
     assert query.timeout_s == expected_s
@@ -165,6 +171,7 @@ async def test_consistency(
     front: FrontEnd, min_revision: int, consistency: int, expected: Freshness
 ) -> None:
     """G3: every read takes both, and the default depends on the revision."""
+    # semantics: G3.1
     fields = {"request_id": "r", "min_revision": min_revision, "consistency": consistency}
     await front.stub.WaitRequest(pb.WaitRequestRequest(**fields))
     await front.stub.CheckRequest(pb.CheckRequestRequest(**fields))
@@ -180,6 +187,7 @@ async def test_consistency(
 
 async def test_a_wait_that_timed_out_tells_why(front: FrontEnd) -> None:
     """R2."""
+    # semantics: R2.1, G3
     still = OpenBranch("b", "post", "t", "/0", ("eu",), 1.25, registered=True)
     front.node.answers["wait"] = WaitAnswer(WaitOutcome.TIMED_OUT, 2.5, 43, (still,), known=False)
     response = await front.stub.WaitRequest(pb.WaitRequestRequest(request_id="r"))
@@ -202,6 +210,7 @@ async def test_a_wait_that_timed_out_tells_why(front: FrontEnd) -> None:
 
 
 async def test_a_released_wait_has_prevented_an_inconsistency(front: FrontEnd) -> None:
+    # semantics: R2
     front.node.answers["wait"] = WaitAnswer(WaitOutcome.BLOCKED, 0.1, 43, (), known=True)
     response = await front.stub.WaitRequest(pb.WaitRequestRequest(request_id="r"))
     assert (response.timed_out, response.prevented_inconsistency) == (False, True)
@@ -209,6 +218,7 @@ async def test_a_released_wait_has_prevented_an_inconsistency(front: FrontEnd) -
 
 async def test_a_detailed_check(front: FrontEnd) -> None:
     """C1."""
+    # semantics: C1, C1.1
     front.node.answers["check"] = CheckAnswer(
         Status.UNKNOWN, {"t": Status.OPEN}, {"eu": Status.CLOSED}, 43
     )
@@ -221,6 +231,7 @@ async def test_a_detailed_check(front: FrontEnd) -> None:
 
 async def test_regions_and_dependencies(front: FrontEnd) -> None:
     """C2, D1."""
+    # semantics: C2, D1, 5.8
     by_regions = pb.CheckRequestByRegionsRequest(request_id="r", services=["a", "b", "a"])
     response = await front.stub.CheckRequestByRegions(by_regions)
     assert dict(response.statuses) == {"eu": types_pb2.STATUS_OPEN}
@@ -258,6 +269,7 @@ def description(branches: int) -> RequestDescription:
 
 async def test_a_description(front: FrontEnd) -> None:
     """Q1."""
+    # semantics: Q1
     front.node.answers["describe"] = description(1)
     response = await front.stub.DescribeRequest(pb.DescribeRequestRequest(request_id="r"))
     (branch,) = response.branches
@@ -286,6 +298,7 @@ def page(size: int, services: int) -> RequestPage:
 
 
 async def test_pages(front: FrontEnd) -> None:
+    # semantics: Q1.1
     front.node.answers["list_requests"] = page(2, 3)
     request = pb.ListRequestsRequest(status=types_pb2.STATUS_CLOSED, page_token=str(17))
     response = await front.stub.ListRequests(request)
@@ -298,6 +311,7 @@ async def test_pages(front: FrontEnd) -> None:
 
 async def test_a_page_shrinks_to_what_a_message_may_hold(front: FrontEnd) -> None:
     """The token that comes back fits to what is on the page."""
+    # semantics: Q1.1
     sizes = iter((1_000, 500, 250, 125, 62, 31))
     front.node.answers["list_requests"] = lambda _: page(next(sizes), services=200)
     response = await front.stub.ListRequests(pb.ListRequestsRequest(page_size=1_000))
@@ -309,6 +323,7 @@ async def test_a_page_shrinks_to_what_a_message_may_hold(front: FrontEnd) -> Non
 
 async def test_subscription_events(front: FrontEnd) -> None:
     """U1."""
+    # semantics: U1, U1.1, U1.2, U1.3, W2.6
     opened = BranchIsOpen("b", "r", "t", b"key", 1_500, is_global=True, revision=40)
     closed = BranchIsClosed("b", "r", is_global=False, revision=42)
     front.node.subscription_batches = [[opened, Synced(41)], [closed]]

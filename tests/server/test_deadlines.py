@@ -13,6 +13,7 @@ WAIT = pb.WaitRequestRequest(request_id="r")
 
 
 async def test_a_call_without_a_deadline_gets_the_cap(front: FrontEnd) -> None:
+    # semantics: R3.2
     await front.stub.RegisterRequest(REGISTER)
     await front.stub.WaitRequest(WAIT)
     register, wait = front.node.calls

@@ -38,6 +38,7 @@ async def finish(call: Any) -> list[pb.ExecuteResult]:
 
 
 async def test_every_kind_of_write(front: FrontEnd) -> None:
+    # semantics: W7
     spec = pb.BranchSpec(branch_id="b", service="s")
     close = pb.CloseSpec(branch_id="b", region="eu")
     items = [
@@ -63,6 +64,7 @@ async def test_every_kind_of_write(front: FrontEnd) -> None:
 
 
 async def test_what_finishes_in_one_turn_travels_in_one_message(front: FrontEnd) -> None:
+    # semantics: W7
     call = front.stub.Execute()
     await call.write(batch(*(item(i) for i in range(1_000))))
     await call.done_writing()
@@ -73,6 +75,7 @@ async def test_what_finishes_in_one_turn_travels_in_one_message(front: FrontEnd)
 
 async def test_results_come_in_the_order_of_their_ends(front: FrontEnd) -> None:
     """A slow write holds up no other."""
+    # semantics: W7.1
     gate = Gate()
     front.node.answers["register_request"] = lambda request_id: (
         gate if request_id == "slow" else errors.AlreadyExists("taken")
@@ -89,6 +92,7 @@ async def test_results_come_in_the_order_of_their_ends(front: FrontEnd) -> None:
 
 
 async def test_one_items_fault_is_its_own(front: FrontEnd) -> None:
+    # semantics: W7.1
     front.node.answers["register_request"] = lambda request_id: (
         errors.AlreadyExists("taken") if request_id == "taken" else ZeroDivisionError()
     )
@@ -119,6 +123,7 @@ async def test_one_items_fault_is_its_own(front: FrontEnd) -> None:
 async def test_a_faulty_batch_fails_each_of_its_items_only(
     front: FrontEnd, request_: Message, field: str
 ) -> None:
+    # semantics: W7.1
     call = front.stub.Execute()
     await call.write(request_)
     await call.write(batch(item(9_999)))
@@ -179,6 +184,7 @@ async def test_a_client_that_has_finished_still_gets_its_results(front: FrontEnd
 
 async def test_a_client_that_goes_away_leaves_nothing_behind(front: FrontEnd) -> None:
     """G7."""
+    # semantics: G7
     gates = [Gate() for _ in range(3)]
     pending = iter(gates)
     front.node.answers["register_request"] = lambda _: next(pending)
@@ -195,6 +201,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(front: FrontEnd) ->
 
 async def test_a_malformed_batch_ends_the_stream_after_what_was_begun(front: FrontEnd) -> None:
     """The error is definite, so everything without a result must not have happened."""
+    # semantics: G6
     gate = front.node.answers["register_request"] = Gate()
     call = front.channel.stream_stream("/rendezvous.v1.MetadataService/Execute")()
     await call.write(batch(item(1)).SerializeToString())
@@ -211,6 +218,7 @@ async def test_a_malformed_batch_ends_the_stream_after_what_was_begun(front: Fro
 
 async def test_a_drain_ends_the_stream_after_what_was_begun(front: FrontEnd) -> None:
     """What has no result did not happen: the client takes it elsewhere at once."""
+    # semantics: G6
     gate = front.node.answers["register_request"] = Gate()
     call = front.stub.Execute()
     await call.write(batch(item(1)))

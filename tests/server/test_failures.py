@@ -60,6 +60,7 @@ def test_the_table_knows_every_class() -> None:
 @pytest.mark.parametrize("code", sorted(STATUS_BY_CODE))
 async def test_every_class_has_its_status(front: FrontEnd, code: str) -> None:
     """As the tree in `errors.py` says."""
+    # semantics: G6
     cls = errors.all_error_classes()[code]
     raised = make(cls, details={"fact": "50 % \x00é"}, revision=7)
     front.node.answers["register_branches"] = raised
@@ -142,6 +143,7 @@ async def test_a_single_close_that_failed_is_an_error(
     front: FrontEnd, outcome: CloseOutcome, code: str
 ) -> None:
     """W4; in a batch it is the result of its item (W5)."""
+    # semantics: W4.2, W4.4, W5, G5.1
     front.node.answers["close_branches"] = (BranchesClosed((outcome,)), 43)
     spec = pb.CloseSpec(branch_id="b", region="eu")
     error = await failure_of(front.stub.CloseBranch(pb.CloseBranchRequest(close=spec)))
@@ -152,6 +154,7 @@ async def test_a_single_close_that_failed_is_an_error(
 
 
 async def test_closing_twice_is_fine(front: FrontEnd) -> None:
+    # semantics: W4.1, G3
     front.node.answers["close_branches"] = (BranchesClosed((CloseOutcome.ALREADY_CLOSED,)), 43)
     response = await front.stub.CloseBranch(
         pb.CloseBranchRequest(close=pb.CloseSpec(branch_id="b"))
@@ -161,6 +164,7 @@ async def test_closing_twice_is_fine(front: FrontEnd) -> None:
 
 async def test_a_subscription_that_overflows_says_so(front: FrontEnd) -> None:
     """U3."""
+    # semantics: U3
     front.node.subscription_batches = [errors.SubscriptionOverflow("too slow")]
     call = front.stub.Subscribe(pb.SubscribeRequest(service="s", region="eu"))
     error = await failure_of(call.read())
@@ -170,6 +174,7 @@ async def test_a_subscription_that_overflows_says_so(front: FrontEnd) -> None:
 
 async def test_a_cancelled_call_cancels_its_use_case(front: FrontEnd) -> None:
     """G7."""
+    # semantics: G7
     gate = front.node.answers["wait"] = Gate()
     with capture_logs() as logs:
         call = front.stub.WaitRequest(pb.WaitRequestRequest(request_id="r"))
@@ -190,6 +195,7 @@ class BrokenStream:
 
 async def test_a_broken_subscription_is_detached_at_once(node: ScriptedNode) -> None:
     """G7: not whenever the generator is collected."""
+    # semantics: G7
     request = pb.SubscribeRequest(service="s", region="eu")
     with pytest.raises(ConnectionError) as caught:
         await MetadataService(node).subscribe(request, BrokenStream())

@@ -151,6 +151,7 @@ READS = {
 
 async def test_every_breach_names_its_field(front: FrontEnd) -> None:
     """G1: anything else is INVALID_ARGUMENT that names the field, and nothing is proposed."""
+    # semantics: G1, G1.1, W2.1, W2.2, W2.6, S2.1, R3.1, 5.7
     checked = 0
     for method, request, field in breaches():
         stub = front.admin if method == "TransferLeadership" else front.stub
@@ -179,6 +180,7 @@ async def test_every_breach_names_its_field(front: FrontEnd) -> None:
 async def test_subscriptions_pass_the_gate_too(
     front: FrontEnd, request_: Message, field: str
 ) -> None:
+    # semantics: G1, G1.1
     error = await failure_of(front.stub.Subscribe(request_).read())
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert dict(error.trailing_metadata())["rendezvous-detail-field"] == field
@@ -187,6 +189,7 @@ async def test_subscriptions_pass_the_gate_too(
 
 async def test_limits_themselves_are_allowed(front: FrontEnd) -> None:
     """The nearest sound value of each limit passes."""
+    # semantics: G1
     name, branch_id = "n" * 126 + "é", "i" * 128
     regions = [f"r{i}" for i in range(128)]
     specs = [pb.BranchSpec(service="s") for _ in range(1_000)]
@@ -213,6 +216,7 @@ async def test_limits_themselves_are_allowed(front: FrontEnd) -> None:
 
 async def test_too_many_regions_is_a_limit_of_the_state(front: FrontEnd) -> None:
     """L3: RESOURCE_EXHAUSTED with the limit's name; duplicates do not count."""
+    # semantics: L3, W2.1
     names = [f"r{i}" for i in range(128)]
     await front.stub.RegisterBranch(register(regions=[*names, *names]))
     error = await failure_of(front.stub.RegisterBranch(register(regions=[*names, "one-more"])))
@@ -225,6 +229,7 @@ async def test_too_many_regions_is_a_limit_of_the_state(front: FrontEnd) -> None
 
 async def test_one_faulty_close_does_not_fail_the_others(front: FrontEnd) -> None:
     """W5."""
+    # semantics: W5
     specs = [
         pb.CloseSpec(branch_id="b0", region="eu"),
         pb.CloseSpec(branch_id="not an id"),

@@ -15,6 +15,7 @@ REGISTER = pb.RegisterBranchRequest(branch=BRANCH)
 
 
 async def test_without_a_key_ids_are_new(front: FrontEnd) -> None:
+    # semantics: G2.4
     first = await front.stub.RegisterBranch(REGISTER)
     second = await front.stub.RegisterBranch(REGISTER)
     ids = {first.request_id, first.branch_id, second.request_id, second.branch_id}
@@ -23,6 +24,7 @@ async def test_without_a_key_ids_are_new(front: FrontEnd) -> None:
 
 
 async def test_with_a_key_every_attempt_carries_the_same_ids(front: FrontEnd) -> None:
+    # semantics: G2.3
     first = await front.stub.RegisterBranch(REGISTER, metadata=KEY)
     second = await front.stub.RegisterBranch(REGISTER, metadata=KEY)
     assert first == second
@@ -33,18 +35,21 @@ async def test_with_a_key_every_attempt_carries_the_same_ids(front: FrontEnd) ->
 
 async def test_derived_ids_never_change(front: FrontEnd) -> None:
     """A retry may reach a node of a newer release: these values are part of the protocol."""
+    # semantics: G2.3
     response = await front.stub.RegisterBranch(REGISTER, metadata=KEY)
     assert response.request_id == "r-81e19f04cfe9aee117189414766b7a81"
     assert response.branch_id == "b-4424a81ce68665c74efbe6def5c8fcfb"
 
 
 async def test_branches_of_one_call_get_different_ids(front: FrontEnd) -> None:
+    # semantics: G2.3
     request = pb.RegisterBranchesRequest(branches=[BRANCH] * 20)
     response = await front.stub.RegisterBranches(request, metadata=KEY)
     assert len({response.request_id, *response.branch_ids}) == 21
 
 
 async def test_methods_and_keys_do_not_share_ids(front: FrontEnd) -> None:
+    # semantics: G2.3
     other = (("rendezvous-idempotency-key", "order-8"),)
     ids = {
         (await front.stub.RegisterRequest(pb.RegisterRequestRequest(), metadata=KEY)).request_id,
@@ -55,6 +60,7 @@ async def test_methods_and_keys_do_not_share_ids(front: FrontEnd) -> None:
 
 
 async def test_given_ids_win_over_the_key(front: FrontEnd) -> None:
+    # semantics: G2.3
     request = pb.RegisterBranchRequest(
         request_id="r", branch=pb.BranchSpec(service="post", branch_id="b")
     )
@@ -64,6 +70,7 @@ async def test_given_ids_win_over_the_key(front: FrontEnd) -> None:
 
 @pytest.mark.parametrize("key", ["", "a b", "k" * 129])
 async def test_a_key_is_checked_like_an_id(front: FrontEnd, key: str) -> None:
+    # semantics: G1, G2.3
     metadata = (("rendezvous-idempotency-key", key),)
     error = await failure_of(front.stub.RegisterBranch(REGISTER, metadata=metadata))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -74,6 +81,7 @@ async def test_a_key_is_checked_like_an_id(front: FrontEnd, key: str) -> None:
 
 async def test_items_of_a_stream_get_ids_by_their_sequence(front: FrontEnd) -> None:
     """A stream that is repeated after it broke carries the same sequences."""
+    # semantics: G2.3, W7
     items = [pb.ExecuteItem(sequence=i, register_branch=REGISTER) for i in (1, 2)]
     seen = []
     for _ in range(2):

@@ -8,7 +8,7 @@ from scripted_node import ScriptedNode
 from structlog.testing import capture_logs
 
 from rendezvous_raft.observability.logs import get_logger
-from rendezvous_raft.observability.metrics import MetricsRegistry, ServerMetrics
+from rendezvous_raft.observability.metrics import MetricsRegistry, NodeMetrics, ServerMetrics
 from rendezvous_raft.server.watch import NodeWatch
 
 
@@ -92,3 +92,24 @@ def test_an_idle_loop_shows(node: ScriptedNode) -> None:
     watch = watch_of(node)
     node.clock.now_s += 7
     assert watch.loop_idle_s() == 7
+
+
+def test_requests_that_expire_while_open_are_logged_once(node: ScriptedNode) -> None:
+    # semantics: L2.1
+    metrics = NodeMetrics(MetricsRegistry(), names_max=2)
+    watch = watch_of(node, open_requests_expired=lambda: metrics.open_requests_expired)
+    metrics.requests_expired("settled", 7)
+    assert events(watch) == []
+    metrics.requests_expired("open", 2)
+    metrics.requests_expired("open", 1)
+    with capture_logs() as logs:
+        watch.look()
+        watch.look()
+    (line,) = logs
+    assert (line["event"], line["log_level"], line["count"]) == (
+        "open_requests_expired",
+        "warning",
+        3,
+    )
+    metrics.requests_expired("open", 1)
+    assert events(watch) == ["open_requests_expired"]

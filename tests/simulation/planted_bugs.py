@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 from rendezvous_raft import errors
+from rendezvous_raft.node import wait
+from rendezvous_raft.node.close import EarlyReleases
 from rendezvous_raft.replication import batching
 from rendezvous_raft.replication.applying import Replica
 from rendezvous_raft.replication.batching import GroupCommit
@@ -29,7 +32,7 @@ from rendezvous_raft.replication.raft.rules import Raft
 from rendezvous_raft.replication.raft.snapshotting import SnapshotPolicy, Snapshots
 from rendezvous_raft.replication.raft.storage import DurableLog
 from rendezvous_raft.replication.raft.wal import Wal
-from rendezvous_raft.testing.simulation.profile import Profile
+from rendezvous_raft.testing.simulation.profile import Profile, draw_profile
 from rendezvous_raft.testing.simulation.run import SIZES
 from rendezvous_raft.testing.simulation.world import World
 
@@ -82,13 +85,13 @@ def acks_of_earlier_terms_count(patch: pytest.MonkeyPatch) -> None:
 
 def log_cleared_behind_snapshot(patch: pytest.MonkeyPatch) -> None:
     """F5: at a restart the log behind a snapshot is thrown away."""
-    original = opening._after_base
+    original = opening.entries_after
 
-    def after_base(place: Any, contents: Any, base_index: int, base_term: int) -> Any:
-        entries = original(place, contents, base_index, base_term)
+    def entries_after(directory: Path, contents: Any, base_index: int, base_term: int) -> Any:
+        entries = original(directory, contents, base_index, base_term)
         return None if base_index > 1 else entries
 
-    patch.setattr(opening, "_after_base", after_base)
+    patch.setattr(opening, "entries_after", entries_after)
 
 
 def nothing_is_synced(patch: pytest.MonkeyPatch) -> None:
@@ -112,15 +115,12 @@ def names_are_not_synced(patch: pytest.MonkeyPatch) -> None:
 
 def vote_is_not_stored(patch: pytest.MonkeyPatch) -> None:
     """F7: after a restart a node does not know for whom it has voted."""
-    from dataclasses import replace
-
     original = MetadataFile.write
     patch.setattr(MetadataFile, "write", lambda self, m: original(self, replace(m, voted_for=None)))
 
 
 def vote_leaves_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
     """F7: term and vote are written with the next sync, and told at once."""
-    from dataclasses import replace
 
     def set_term(self: Any, term: int, voted_for: str | None) -> None:
         self._metadata = replace(self._metadata, term=term, voted_for=voted_for)
@@ -255,6 +255,24 @@ def anybody_wins_an_election(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Elections, "_is_up_to_date", lambda self, message: True)
 
 
+def early_release_covers_every_region(patch: pytest.MonkeyPatch) -> None:
+    """R6: a close on its way releases the waits of other regions too."""
+
+    def covers(self: EarlyReleases, branch_id: str, region: str) -> bool:
+        return any(branch_id == closing for closing, _ in self._counts)
+
+    patch.setattr(EarlyReleases, "covers", covers)
+
+
+def waits_are_not_fresh(patch: pytest.MonkeyPatch) -> None:
+    """R1: a wait looks at once, at whatever the node has."""
+
+    async def reach(*_args: object) -> None:
+        """Goes on."""
+
+    patch.setattr(wait, "reach", reach)
+
+
 def _handlers() -> dict[str, Any]:
     from rendezvous_raft.replication.raft import rules
 
@@ -289,27 +307,36 @@ def hostile(seed: int) -> World:
     return World(seed, profile=profile)
 
 
-PLANTS: tuple[tuple[Plant, Kind, int], ...] = (
-    (acks_rewind_and_followers_truncate, drawn, 5),
-    (unverified_tail_is_committed, drawn, 20),
-    (log_cleared_behind_snapshot, drawn, 20),
-    (nothing_is_synced, drawn, 5),
-    (names_are_not_synced, drawn, 5),
-    (vote_is_not_stored, drawn, 5),
-    (vote_leaves_before_it_is_stored, drawn, 5),
-    (entries_applied_twice, drawn, 20),
-    (reads_are_not_confirmed, hostile, 60),
-    (timed_out_proposals_are_definite, drawn, 30),
-    (outbox_ignores_the_sync, drawn, 5),
-    (leader_counts_what_it_has_not_synced, drawn, 30),
-    (older_terms_are_committed_by_counting, hostile, 60),
-    (a_minority_commits, drawn, 5),
-    (truncation_is_not_logged, hostile, 30),
-    (snapshot_voids_what_the_log_holds, hostile, 60),
-    (snapshot_drops_the_log_too_early, drawn, 60),
-    (anybody_wins_an_election, drawn, 20),
+def waiting(seed: int) -> World:
+    """A world whose clients wait through the use-cases of the nodes."""
+    rng = random.Random(seed)
+    profile = draw_profile(rng, nodes=3, duration_s=20.0)
+    return World(seed, profile=replace(profile, use_cases=True, think_s=0.2))
+
+
+PLANTS: tuple[tuple[Plant, Kind, range], ...] = (
+    (acks_rewind_and_followers_truncate, drawn, range(5)),
+    (unverified_tail_is_committed, drawn, range(60)),
+    (log_cleared_behind_snapshot, drawn, range(20)),
+    (nothing_is_synced, drawn, range(5)),
+    (names_are_not_synced, drawn, range(5)),
+    (vote_is_not_stored, drawn, range(5)),
+    (vote_leaves_before_it_is_stored, drawn, range(5)),
+    (entries_applied_twice, drawn, range(20)),
+    (reads_are_not_confirmed, hostile, range(10, 70)),
+    (timed_out_proposals_are_definite, drawn, range(30)),
+    (outbox_ignores_the_sync, drawn, range(5)),
+    (leader_counts_what_it_has_not_synced, drawn, range(30)),
+    (older_terms_are_committed_by_counting, hostile, range(60)),
+    (a_minority_commits, drawn, range(5)),
+    (truncation_is_not_logged, hostile, range(30)),
+    (snapshot_voids_what_the_log_holds, hostile, range(10, 70)),
+    (snapshot_drops_the_log_too_early, drawn, range(8, 68)),
+    (early_release_covers_every_region, waiting, range(30)),
+    (waits_are_not_fresh, waiting, range(10)),
+    (anybody_wins_an_election, drawn, range(20)),
 )
-"""With the kind of world that shows it, and the number of seeds within which it must be found.
+"""With the kind of world that shows it, and the seeds of which one must find it.
 
 `acks_of_earlier_terms_count` needs an acknowledgement that is late by two elections: a history by
 hand shows it (`test_simulation_scenarios.py`).

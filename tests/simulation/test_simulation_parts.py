@@ -124,12 +124,13 @@ def test_a_process_has_asyncio() -> None:
     async def work() -> list[object]:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # tidy: allow sleeping-tests: virtual time
         assert loop.time() - began_s == pytest.approx(1.0)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
                 await loop.create_future()
-        return await asyncio.gather(asyncio.sleep(0.1, "x"), loop.run_in_executor(None, str, 1))
+        later = asyncio.sleep(0.1, "x")  # tidy: allow sleeping-tests: virtual time
+        return await asyncio.gather(later, loop.run_in_executor(None, str, 1))
 
     found = pair.a.run(work())
     pair.wait(5.0)
@@ -140,7 +141,7 @@ def test_a_process_has_asyncio() -> None:
 def test_a_clock_may_drift() -> None:
     agenda = Agenda()
     machine = Machine("a", agenda, Pair().network, rate=1.5)
-    found = machine.run(asyncio.sleep(3.0, "late"))
+    found = machine.run(asyncio.sleep(3.0, "late"))  # tidy: allow sleeping-tests: virtual time
     agenda.run_until(1.9)
     assert found == []
     agenda.run_until(2.1)
@@ -153,7 +154,7 @@ def test_what_comes_to_a_stopped_process_happens_late_unless_it_is_cancelled() -
     happened: list[str] = []
     pair.a.loop.call_later(1.0, happened.append, "first")
     pair.a.loop.call_later(1.1, happened.append, "second").cancel()
-    pair.a.loop.stopped = True
+    pair.a.loop.stop()
     pair.wait(2.0)
     assert happened == []
     pair.a.loop.resume(random.Random(1))
@@ -167,7 +168,7 @@ def test_of_a_dead_process_nothing_happens_not_even_a_finally() -> None:
 
     async def work() -> None:
         try:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(1.0)  # tidy: allow sleeping-tests: virtual time
         finally:
             happened.append("finally")
 

@@ -224,7 +224,7 @@ def test_f10_a_leader_alone_answers_no_linearizable_read(alone_s: float) -> None
         assert old.living.engine.state.revision == 0
 
 
-@pytest.mark.parametrize("fault", ["kill", "power", "isolate", "break"])
+@pytest.mark.parametrize("fault", ["kill", "power", "isolate", "break", "disk"])
 def test_f15_every_proposal_ends(fault: str) -> None:
     with cluster(deadline_s=1.0) as world:
         leader, (one, other) = world.leader(), followers(world)
@@ -234,6 +234,9 @@ def test_f15_every_proposal_ends(fault: str) -> None:
             leader.kill(power=fault == "power")
         elif fault == "isolate":
             isolate(world, leader)
+        elif fault == "disk":
+            leader.disk.fail_next("write")
+            tried += write(world, leader, 5)
         else:
             world.network.break_between(leader.name, one.name)
         tried += write(world, one, 5)

@@ -51,6 +51,7 @@ from rendezvous_raft.replication.raft.storage import (
     DiskFull,
     DurableLog,
     Identity,
+    StorageError,
 )
 from rendezvous_raft.replication.raft.transport import TcpLinks
 from rendezvous_raft.replication.raft.turns import Turns
@@ -371,6 +372,8 @@ class RaftReplicator:
             self._raft.propose(entry)
         except DiskFull:
             return False
+        except StorageError:
+            return True  # it may be on disk all the same; the halt that follows ends the callers
         self.wake()
         return True
 

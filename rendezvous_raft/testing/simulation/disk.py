@@ -167,11 +167,11 @@ class Disk:
 
     # Faults
 
-    def fail_next_sync(self) -> None:
-        """The next sync fails, as if the device had an error."""
+    def fail_next(self, kind: str) -> None:
+        """The next call of a kind (see `MemoryFiles.calls`) fails: the device has an error."""
 
         def fail(call: str) -> int | None:
-            if call.startswith("fdatasync"):
+            if call.startswith(kind):
                 self.failed_calls += 1
                 self.memory.failing = lambda _call: None
                 return errno.EIO

@@ -18,6 +18,9 @@ from rendezvous_raft.testing.simulation.network import Network
 from rendezvous_raft.testing.simulation.profile import Profile
 from rendezvous_raft.testing.simulation.trace import Trace
 
+CALLS = ("fsync_dir", "write", "create", "allocate", "rename", "unlink")
+"""Calls of the file layer that may fail, beside `fdatasync`."""
+
 
 class Faults:
     """Makes faults by chance, until it is told to heal everything.
@@ -258,8 +261,22 @@ class Faults:
     def _do_sync_fails(self) -> bool:
         host = self._any()
         if host.life is not None:
-            host.disk.fail_next_sync()
+            host.disk.fail_next("fdatasync")
         return False  # counted by the disk when it happens
+
+    def _do_call_fails(self) -> bool:
+        """Whatever the process asks of its files next, once."""
+        host = self._any()
+        failed = host.disk.failed_calls
+        if host.life is not None:
+            host.disk.fail_next(self._rng.choice(CALLS))
+
+        def count() -> None:
+            if host.disk.failed_calls > failed:
+                self._bit("call_fails")
+
+        self._while(self._patience_s, count)
+        return False
 
     def _do_disk_full(self) -> bool:
         host = self._any()

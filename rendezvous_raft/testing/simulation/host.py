@@ -324,7 +324,7 @@ class Host:
     def stop(self) -> None:
         """SIGSTOP: nothing happens in the process."""
         if self.life is not None:
-            self.life.loop.stopped = True
+            self.life.loop.stop()
 
     def resume(self) -> None:
         """SIGCONT."""

@@ -23,6 +23,9 @@ T = TypeVar("T")
 READY_MAX = 20_000
 """Callbacks in one instant after which a process is taken to be spinning."""
 
+CLOSE_TRIES_MAX = 100
+"""How often a coroutine of a dead process is told to end."""
+
 
 class Spinning(AssertionError):
     """A process goes on without end while no time passes."""
@@ -80,6 +83,8 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self.alive = True
         self.stopped = False
+        self.stops = 0
+        """How often it was stopped."""
 
     # Time
 
@@ -216,6 +221,11 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         """Calls within the process, at this time of the world."""
         self._agenda.at(self._agenda.now_s, callback, *args, owner=self)
 
+    def stop(self) -> None:
+        """Nothing happens in this process until `resume`."""
+        self.stopped = True
+        self.stops += 1
+
     def resume(self, rng: random.Random) -> None:
         """Ends a stop: what came meanwhile happens now, in order, or with the timers first."""
         self.stopped = False
@@ -250,9 +260,9 @@ class ProcessLoop(asyncio.AbstractEventLoop):
 
 def _close(coroutine: Any) -> None:
     """Ends a coroutine, also one that goes on waiting while it is being ended."""
-    for _ in range(100):
+    for _ in range(CLOSE_TRIES_MAX):
         try:
             coroutine.close()
-        except Exception:  # noqa: BLE001, S112 (what the dead say does not count)
-            continue  # tidy: allow swallowing: see above
-        return
+            return
+        except Exception:  # noqa: BLE001, S112 tidy: allow swallowing: what the dead say is void
+            continue

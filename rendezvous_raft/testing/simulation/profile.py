@@ -34,6 +34,7 @@ FAULTS = (
     "break_all",
     "disk_stall",
     "sync_fails",
+    "call_fails",
     "disk_full",
     "snapshot",
     "transfer",
@@ -87,7 +88,7 @@ class Profile:
 def draw_profile(rng: random.Random, *, nodes: int, duration_s: float) -> Profile:
     """The kind of world that a seed makes."""
     # Mostly patient timers: what a heartbeat finds does not depend on how many there are.
-    patience = rng.choice((1.0, 4.0, 4.0, 6.0))
+    patience = rng.choice((1.0, 3.0, 4.0, 4.0, 6.0, 6.0))
     timers = RaftTimers(0.05 * patience, 0.3 * patience, 0.6 * patience)
     delay_s = rng.choice((0.0005, 0.002, 0.01)) * patience
     share = rng.choice((0.15, 0.3, 0.5))

@@ -187,11 +187,21 @@ class Clients:
         ended: Callable[[asyncio.Task[Any] | None], None],
     ) -> None:
         """Calls a node; `ended` is told once, with None when the client has given up waiting."""
+        life = host.living
+        stops = -1 if life.loop.stopped else life.loop.stops
         over: list[bool] = []
 
         def end(task: asyncio.Task[Any] | None) -> None:
             if not over:
                 over.append(True)
+                # A process that was stopped, or is dead, answers late or not at all.
+                answers = life is host.life and stops == life.loop.stops
+                self._judge.check(
+                    "every call ends by its deadline",
+                    task is not None or not answers,
+                    f"{host.name} has not answered a call of {patience_s:.1f} s",
+                    meaningful=answers,
+                )
                 ended(task)
             elif task is not None and not task.cancelled():
                 task.exception()  # the client has gone; nobody is interested

@@ -26,6 +26,7 @@ from rendezvous_raft.testing.simulation.network import Link, Network
 from rendezvous_raft.testing.simulation.profile import Profile, draw_profile
 from rendezvous_raft.testing.simulation.stable_log import StableLog
 from rendezvous_raft.testing.simulation.trace import Trace
+from rendezvous_raft.testing.simulation.waits import Waiters
 from rendezvous_raft.testing.simulation.workload import Clients, Outcomes
 from rendezvous_raft.types import CommandId, NodeName, Region
 
@@ -95,6 +96,9 @@ class World:
         self.hosts = [Host(around, name) for name in names]
         parts = (self.hosts, self.profile)
         self.clients = Clients(self.agenda, *parts, self.judge, self.rng("clients"), self.trace)
+        self.waiters = Waiters(
+            self.agenda, *parts, self.judge, self.clients.facts, self.rng("waiters")
+        )
         self.faults = Faults(self.agenda, self.network, *parts, self.rng("faults"), self.trace)
 
     def rng(self, purpose: str) -> random.Random:
@@ -115,6 +119,7 @@ class World:
             try:
                 self.begin()
                 self.clients.begin()
+                self.waiters.begin()
                 self.faults.begin()
                 self.advance(self.profile.heal_s)
                 self.heal()
@@ -159,10 +164,10 @@ class World:
 
     def leader(self) -> Host:
         """Who leads. Raises `LookupError` unless it is one."""
-        (leader,) = [host for host in self.hosts if host.is_leader] or [None]
-        if leader is None:
-            raise LookupError("nobody leads")
-        return leader
+        leaders = [host for host in self.hosts if host.is_leader]
+        if len(leaders) != 1:
+            raise LookupError(f"{len(leaders)} nodes lead")
+        return leaders[0]
 
     def heal(self) -> None:
         """Makes everything good again."""
@@ -175,16 +180,14 @@ class World:
             return
         self.advance(self.profile.quiet_s * 3 / 4)
         self.clients.end()
+        self.waiters.end()
         end_s = self.agenda.now_s + CONVERGE_S
         taken: dict[str, None] = {}
-        while not judge.violations and self.agenda.now_s < end_s:
+        while not self._is_settled(taken) and self.agenda.now_s < end_s:
             for number, host in enumerate(self.hosts):
                 if host.name not in taken and host.is_up:
                     self._write(host, number, taken)
             self.advance(self.profile.quiet_s / 8)
-            if len(taken) == len(self.hosts) and self._is_converged():
-                break
-        self.advance(self.profile.duration_s - self.agenda.now_s)
         if judge.violations:
             return
         judge.check(
@@ -192,8 +195,24 @@ class World:
             len(taken) == len(self.hosts),
             f"only {', '.join(taken) or 'nobody'} did within {CONVERGE_S} s: {self.state_line()}",
         )
-        judge.check("after healing every node converges", self._is_converged(), self.state_line())
-        self._compare()
+        judge.check(
+            "after healing every node converges",
+            self._is_settled(taken),
+            f"not within {CONVERGE_S} s: {self.state_line()}",
+        )
+        if not judge.violations:
+            self._compare()
+        self.advance(self.profile.duration_s - self.agenda.now_s)
+
+    def _is_settled(self, taken: dict[str, None]) -> bool:
+        """Whether every node has taken a write, and all have applied everything."""
+        return bool(self.judge.violations) or (
+            len(taken) == len(self.hosts)
+            and all(
+                host.is_up and host.living.raft.last_applied == self.judge.last_committed
+                for host in self.hosts
+            )
+        )
 
     def _write(self, host: Host, number: int, taken: dict[str, None]) -> None:
         engine, loop = host.living.engine, host.living.loop
@@ -205,12 +224,6 @@ class World:
 
         deadline_s = loop.time() + self.profile.quiet_s / 8
         host.run(lambda: engine.propose(command, deadline_s=deadline_s), done)
-
-    def _is_converged(self) -> bool:
-        return all(
-            host.is_up and host.living.raft.last_applied >= self.judge.last_committed
-            for host in self.hosts
-        )
 
     def _compare(self) -> None:
         """Every node has what was acknowledged, in a state that the log alone explains."""
@@ -224,6 +237,7 @@ class World:
             judge.state(host.record, life.raft.last_applied, life.engine.state)
             self._has_what_was_acknowledged(host)
         judge.state(NodeRecord("the log", StableLog()), judge.last_committed, machine)
+        self.waiters.check()
 
     def _has_what_was_acknowledged(self, host: Host) -> None:
         state, facts = host.living.engine.state.state, self.clients.facts
@@ -250,8 +264,9 @@ class World:
         """What came of it."""
         counts = self.network.counts
         bitten = dict(self.faults.bitten)
-        if failed := sum(host.disk.failed_calls for host in self.hosts):
-            bitten["sync_fails"] = failed
+        failed = sum(host.disk.failed_calls for host in self.hosts)
+        if failed > bitten.get("call_fails", 0):
+            bitten["sync_fails"] = failed - bitten.get("call_fails", 0)
         return Report(
             seed=self.seed,
             nodes=self.profile.nodes,
@@ -270,6 +285,8 @@ class World:
                 "lost": counts.lost,
                 "held": counts.held,
                 "replayed": counts.replayed,
+                "waits released": self.waiters.released,
+                "waits timed out": self.waiters.timed_out,
                 "syncs": sum(host.disk.syncs for host in self.hosts),
                 "lives": sum(host.lives for host in self.hosts),
                 "halts": sum(host.halts for host in self.hosts),

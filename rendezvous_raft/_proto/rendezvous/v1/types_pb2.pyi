@@ -86,7 +86,9 @@ class _WaitOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitOutco
     WAIT_OUTCOME_UNSPECIFIED: _WaitOutcome.ValueType  # 0
     """Never sent."""
     WAIT_OUTCOME_IMMEDIATE: _WaitOutcome.ValueType  # 1
-    """Nothing was open when the wait was first looked at."""
+    """Nothing was open when the wait was first looked at, or when it was out of patience for a
+    registration.
+    """
     WAIT_OUTCOME_BLOCKED: _WaitOutcome.ValueType  # 2
     """The wait was blocked at least once and then released."""
     WAIT_OUTCOME_TIMED_OUT: _WaitOutcome.ValueType  # 3
@@ -98,7 +100,9 @@ class WaitOutcome(_WaitOutcome, metaclass=_WaitOutcomeEnumTypeWrapper):
 WAIT_OUTCOME_UNSPECIFIED: WaitOutcome.ValueType  # 0
 """Never sent."""
 WAIT_OUTCOME_IMMEDIATE: WaitOutcome.ValueType  # 1
-"""Nothing was open when the wait was first looked at."""
+"""Nothing was open when the wait was first looked at, or when it was out of patience for a
+registration.
+"""
 WAIT_OUTCOME_BLOCKED: WaitOutcome.ValueType  # 2
 """The wait was blocked at least once and then released."""
 WAIT_OUTCOME_TIMED_OUT: WaitOutcome.ValueType  # 3
