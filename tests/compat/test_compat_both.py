@@ -28,6 +28,7 @@ PORTS = dict.fromkeys(ADDRESSES, "127.0.0.1:0")
 
 
 async def test_no_id_is_issued_again_after_a_restart_of_all_nodes(tmp_path: Path) -> None:
+    # semantics: 5.4
     async def issued() -> list[str]:
         server = await build_server(NodeConfig(name="n1", data_dir=tmp_path / "n1", **PORTS))
         await server.start()
@@ -48,7 +49,8 @@ async def test_no_id_is_issued_again_after_a_restart_of_all_nodes(tmp_path: Path
 
 
 async def test_an_attempt_that_is_repeated_has_one_effect(main: OriginalClient) -> None:
-    """5.3: what was closed or registered by this very call is not "before"."""
+    # semantics: 5.3, 5.4
+    """What was closed or registered by this very call is not "before"."""
     rids = [(await main.call("RegisterRequest", key="a")).rid for _ in range(2)]
     assert rids == ["rv_n1_0"] * 2
     fields = {"service": "post", "regions": ["eu"]}
@@ -62,6 +64,7 @@ async def test_an_attempt_that_is_repeated_has_one_effect(main: OriginalClient) 
 
 
 async def test_visible_bids_are_waited_for(main: OriginalClient) -> None:
+    # semantics: 5.9
     branch = await main.call("RegisterBranch", rid="r", service="post", regions=["eu"])
     close = {"bid": branch.bid, "region": "eu", "visible_bids": [branch.bid, "later"]}
     closing = asyncio.ensure_future(main.call("CloseBranch", **close))
@@ -74,6 +77,7 @@ async def test_visible_bids_are_waited_for(main: OriginalClient) -> None:
 async def test_visible_bids_that_never_come(
     main: OriginalClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # semantics: 5.9
     monkeypatch.setattr("rendezvous_raft.server.compat.main_service.BIDS_VISIBLE_S", 0.0)
     branch = await main.call("RegisterBranch", service="post", regions=["eu"])
     close = {"bid": branch.bid, "region": "eu", "visible_bids": ["never:r"]}
@@ -84,6 +88,7 @@ async def test_visible_bids_that_never_come(
 async def test_the_same_requests_for_all(
     main: OriginalClient, words23: OriginalClient, native: MetadataServiceStub
 ) -> None:
+    # semantics: 4.2
     """Also for a monitor that knows the originals' bids alone."""
     branch = native_pb.BranchSpec(branch_id="a:b", service="post", regions=["eu", "us"])
     request = native_pb.RegisterBranchRequest(request_id="r:1", branch=branch)
@@ -103,6 +108,7 @@ async def test_the_same_requests_for_all(
 
 
 async def test_dependencies(main: OriginalClient) -> None:
+    # semantics: 4.1, 5.8
     async def branch(service: str, parent: str = "", acsl: str = "") -> Any:
         fields = {"service": service, "regions": ["eu"], "current_service_bid": parent}
         return await main.call("RegisterBranch", rid="r", acsl=acsl, **fields)
@@ -124,6 +130,7 @@ async def test_dependencies(main: OriginalClient) -> None:
 async def test_a_context_that_comes_back_is_read_as_a_session(
     words23: OriginalClient, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # semantics: 5.1
     answer = await words23.call("RegisterBranch", rid="r", service="post", region="eu")
     asked: list[str] = []
     replicator = server.node.replicator
@@ -145,18 +152,21 @@ async def test_a_context_that_comes_back_is_read_as_a_session(
 
 @given(st.integers(1, 2**62 - 1).map(Revision))
 def test_a_revision_survives_its_two_halves(revision: Revision) -> None:
+    # semantics: 5.1
     wire = context_of(revision).SerializeToString()
     found = freshness_of(words23_pb2.RequestContext.FromString(wire))
     assert found == Freshness(Consistency.SESSION, revision)
 
 
 def test_what_is_no_context_of_ours_is_none() -> None:
+    # semantics: 5.1
     for versions in ({}, {HIGH_KEY: 1}, {LOW_KEY: 1}, {HIGH_KEY: -1, LOW_KEY: 1}):
         context = words23_pb2.RequestContext(versions=versions)
         assert freshness_of(context).consistency is Consistency.LINEARIZABLE
 
 
 async def test_expired_requests_are_unknown_ones(main: OriginalClient, server: Server) -> None:
+    # semantics: 5.9
     from rendezvous_raft.core.commands import ExpireRequests
 
     node = server.node
@@ -184,6 +194,6 @@ async def test_expired_requests_are_unknown_ones(main: OriginalClient, server: S
 async def test_what_is_too_long_or_has_other_characters_is_refused(
     main: OriginalClient, server: Server, method: str, fields: dict[str, Any]
 ) -> None:
-    """G1."""
+    # semantics: G1
     assert (await main.refused(method, **fields))[0] == "INVALID_ARGUMENT"
     assert server.node.statistics().requests == 0

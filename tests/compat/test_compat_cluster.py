@@ -40,6 +40,7 @@ async def clients_of(
 
 
 async def test_every_node_serves_both_formats_and_no_id_comes_twice(tmp_path: Path) -> None:
+    # semantics: 5.4
     rids: list[str] = []
     bids: list[str] = []
     for _ in range(2):

@@ -32,6 +32,7 @@ async def a_branch(main: OriginalClient, *regions: str, **fields: Any) -> Any:
 
 
 async def test_register_wait_close(main: OriginalClient, server: Server) -> None:
+    # semantics: 4.1
     rid = (await main.call("RegisterRequest")).rid
     branch = await a_branch(main, "eu", "us", rid=rid)
     waiting = await blocked(server, main.call("WaitRequest", rid=rid, region="eu", **FRESH))
@@ -43,6 +44,7 @@ async def test_register_wait_close(main: OriginalClient, server: Server) -> None
 
 
 async def test_wait_is_another_name(main: OriginalClient, server: Server) -> None:
+    # semantics: 4.1
     branch = await a_branch(main, "eu")
     waiting = await blocked(server, main.call("Wait", rid=branch.rid, **FRESH))
     await main.call("CloseBranch", bid=branch.bid, region="eu")
@@ -50,6 +52,7 @@ async def test_wait_is_another_name(main: OriginalClient, server: Server) -> Non
 
 
 async def test_ids(main: OriginalClient) -> None:
+    # semantics: 4.1
     first, second = [await main.call("RegisterRequest") for _ in range(2)]
     assert [first.rid, second.rid] == ["rv_n1_0", "rv_n1_1"]
     bids = [(await a_branch(main, "eu", rid=first.rid)).bid for _ in range(2)]
@@ -64,6 +67,7 @@ async def test_ids(main: OriginalClient) -> None:
 
 
 async def test_unknown_rid_in_register_branch_is_created(main: OriginalClient) -> None:
+    # semantics: 4.1
     assert (await a_branch(main, "eu", rid="mine")).rid == "mine"
     branches = [{"service": "a"}, {"service": "b", "regions": ["eu"], "tag": "t"}]
     answer = await main.call("RegisterBranches", rid="other", branches=branches)
@@ -72,18 +76,21 @@ async def test_unknown_rid_in_register_branch_is_created(main: OriginalClient) -
 
 
 async def test_unknown_rid_in_wait_check_close(main: OriginalClient) -> None:
+    # semantics: 4.1
     for method in ("WaitRequest", "Wait", "CheckStatus", "FetchDependencies"):
         assert await main.refused(method, rid="nobody") == UNKNOWN_RID
     assert await main.refused("CloseBranch", bid="b:nobody", region="eu") == UNKNOWN_RID
 
 
 async def test_empty_service_in_register_branch(main: OriginalClient) -> None:
+    # semantics: 4.1
     empty = (INVALID, "Service cannot be empty")
     assert await main.refused("RegisterBranch", rid="r", regions=["eu"]) == empty
     assert await main.refused("RegisterBranches", rid="r", branches=[{"tag": "t"}]) == empty
 
 
 async def test_same_bid_again(main: OriginalClient) -> None:
+    # semantics: 4.1
     await a_branch(main, "eu", rid="r", bid="b")
     for service in ("post", "other"):
         again = {"rid": "r", "bid": "b", "service": service, "regions": ["eu"], "monitor": True}
@@ -94,6 +101,7 @@ async def test_same_bid_again(main: OriginalClient) -> None:
 
 
 async def test_regions_empty_is_a_global_branch(main: OriginalClient, server: Server) -> None:
+    # semantics: 4.1
     for number, regions in enumerate(((), ("",))):
         branch = await a_branch(main, *regions, rid=f"r{number}")
         waiting = await blocked(server, main.call("Wait", rid=branch.rid, region="ap", **FRESH))
@@ -104,6 +112,7 @@ async def test_regions_empty_is_a_global_branch(main: OriginalClient, server: Se
 
 
 async def test_second_close(main: OriginalClient) -> None:
+    # semantics: 4.1
     branch = await a_branch(main, "eu", "us")
     await main.call("CloseBranch", bid=branch.bid, region="eu")
     second = await main.refused("CloseBranch", bid=branch.bid, region="eu")
@@ -112,11 +121,13 @@ async def test_second_close(main: OriginalClient) -> None:
 
 
 async def test_unknown_bid_in_close(main: OriginalClient) -> None:
+    # semantics: 4.1
     await main.call("RegisterRequest", rid="r")
     assert await main.refused("CloseBranch", bid="b:r", region="eu") == NOT_IN_REGION
 
 
 async def test_region_not_of_the_branch(main: OriginalClient) -> None:
+    # semantics: 4.1
     branch = await a_branch(main, "eu")
     everywhere = await a_branch(main)
     assert await main.refused("CloseBranch", bid=branch.bid, region="us") == NOT_IN_REGION
@@ -125,11 +136,13 @@ async def test_region_not_of_the_branch(main: OriginalClient) -> None:
 
 
 async def test_bid_without_colon(main: OriginalClient) -> None:
+    # semantics: 4.1
     unreadable = ("INTERNAL", "Unexpected error parsing bid")
     assert await main.refused("CloseBranch", bid="rv_n1_0", region="eu") == unreadable
 
 
 async def test_close_with_empty_region_closes_a_global_branch(main: OriginalClient) -> None:
+    # semantics: 4.1
     branch = await a_branch(main)
     await main.call("CloseBranch", bid=branch.bid)
     status = await main.call("CheckStatus", rid=branch.rid, **FRESH)
@@ -137,28 +150,33 @@ async def test_close_with_empty_region_closes_a_global_branch(main: OriginalClie
 
 
 async def test_wait_timeout_below_zero(main: OriginalClient) -> None:
+    # semantics: 4.1
     wrong = (INVALID, "Invalid timeout. Value must to be greater than 0")
     assert await main.refused("Wait", rid="nobody", timeout=-1) == wrong
 
 
 async def test_wait_service_and_services(main: OriginalClient) -> None:
+    # semantics: 4.1
     wrong = (INVALID, "Cannot provide either 'service' or 'services' simultaneously")
     assert await main.refused("Wait", rid="r", service="a", services=["b"]) == wrong
 
 
 async def test_wait_tag_without_service(main: OriginalClient) -> None:
+    # semantics: 4.1
     wrong = (INVALID, "Tag can only be specified when service is specified")
     assert await main.refused("Wait", rid="r", tag="t") == wrong
     assert await main.refused("Wait", rid="r", tag="t", services=["a"]) == wrong
 
 
 async def test_wait_unknown_region_only(main: OriginalClient) -> None:
+    # semantics: 4.1
     branch = await a_branch(main, "eu")
     answer = await main.call("Wait", rid=branch.rid, region="nowhere", **FRESH)
     assert (answer.prevented_inconsistency, answer.timed_out) == (False, False)
 
 
 async def test_wait_unknown_service_or_region_of_it(main: OriginalClient) -> None:
+    # semantics: 4.1
     await a_branch(main, "eu", rid="r")
     await a_branch(main, "us", rid="r", service="other")
     for scope in (
@@ -170,6 +188,7 @@ async def test_wait_unknown_service_or_region_of_it(main: OriginalClient) -> Non
 
 
 async def test_wait_unknown_tag(main: OriginalClient) -> None:
+    # semantics: 4.1
     await a_branch(main, "eu", rid="r", tag="write")
     scope = {"rid": "r", "service": "post", "tag": "read"}
     assert await main.refused("Wait", **scope) == UNKNOWN_PLACE
@@ -177,6 +196,7 @@ async def test_wait_unknown_tag(main: OriginalClient) -> None:
 
 
 async def test_wait_unknown_current_service(main: OriginalClient) -> None:
+    # semantics: 4.1
     await a_branch(main, "eu", rid="r")
     wrong = "Current service branch needs to be registered before any wait call"
     scope = {"rid": "r", "current_service": "nobody"}
@@ -186,6 +206,7 @@ async def test_wait_unknown_current_service(main: OriginalClient) -> None:
 
 
 async def test_own_zone_is_excluded_but_for_tags(main: OriginalClient, server: Server) -> None:
+    # semantics: 4.1
     root = await a_branch(main, "eu", rid="root", tag="t")
     inside = await a_branch(main, "eu", rid="inside", acsl="z")
     assert not (await main.call("Wait", rid="root")).prevented_inconsistency
@@ -202,6 +223,7 @@ async def test_own_zone_is_excluded_but_for_tags(main: OriginalClient, server: S
 async def test_status_of_service_and_region_with_an_open_global_branch(
     main: OriginalClient, server: Server
 ) -> None:
+    # semantics: 4.1
     branch = await a_branch(main)
     place = {"rid": branch.rid, "service": "post", "region": "eu", **FRESH}
     waiting = await blocked(server, main.call("Wait", **place))
@@ -215,6 +237,7 @@ async def test_status_of_service_and_region_with_an_open_global_branch(
 
 
 async def test_status_is_never_unknown_without_service_and_region(main: OriginalClient) -> None:
+    # semantics: 4.1
     await main.call("RegisterRequest", rid="r")
     assert main.status((await main.call("CheckStatus", rid="r")).status) == "CLOSED"
     for scope in ({"service": "a"}, {"region": "b"}, {"service": "a", "region": "b"}):
@@ -223,6 +246,7 @@ async def test_status_is_never_unknown_without_service_and_region(main: Original
 
 
 async def test_status_in_detail(main: OriginalClient) -> None:
+    # semantics: 4.1
     first = await a_branch(main, "eu", "us", rid="r", tag="write")
     await a_branch(main, "us", rid="r", tag="index")
     await main.call("CloseBranch", bid=first.bid, region="eu")
@@ -239,6 +263,7 @@ async def test_status_in_detail(main: OriginalClient) -> None:
 
 
 async def test_subscriptions_have_monitored_branches_of_the_service(main: OriginalClient) -> None:
+    # semantics: 4.1
     before = await a_branch(main, "eu", rid="r", tag="t")
     stream = main.stream("Subscribe", service="post", region="eu")
     first = await anext(aiter(stream))
@@ -253,6 +278,7 @@ async def test_subscriptions_have_monitored_branches_of_the_service(main: Origin
 
 
 async def test_timeout_zero_is_no_limit(main: OriginalClient, server: Server) -> None:
+    # semantics: 4.1
     branch = await a_branch(main, "eu")
     waiting = await blocked(server, main.call("Wait", rid=branch.rid, timeout=0, **FRESH))
     timed = await main.call("Wait", rid=branch.rid, timeout=1, **FRESH)

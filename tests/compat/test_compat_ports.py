@@ -21,6 +21,7 @@ WIRES = ["main", "words23"]
 
 
 async def test_they_are_off_by_default(server: Server) -> None:
+    # semantics: 4.3
     assert NodeConfig().compat_binds == {}
     async with grpc.aio.insecure_channel(server.grpc_address) as channel:
         refused = await OriginalClient("main", channel).refused("RegisterRequest")
@@ -29,6 +30,7 @@ async def test_they_are_off_by_default(server: Server) -> None:
 
 @pytest.mark.parametrize("wire", WIRES)
 def test_other_machines_need_tls_or_an_explicit_word(wire: str) -> None:
+    # semantics: 4.3
     exposed = {f"compat_{wire}_address": "192.0.2.1:7603"}
     with pytest.raises(ConfigError, match=f"compat_{wire}_address: .* other machines"):
         load_node_config(overrides=exposed)
@@ -37,6 +39,7 @@ def test_other_machines_need_tls_or_an_explicit_word(wire: str) -> None:
 
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_name_that_is_too_long_for_the_ids_is_refused(wire: str) -> None:
+    # semantics: 4.3
     address = {f"compat_{wire}_address": "127.0.0.1:0"}
     with pytest.raises(ConfigError, match="name: at most 48"):
         load_node_config(overrides={**address, "name": "n" * 49})
@@ -45,6 +48,7 @@ def test_a_name_that_is_too_long_for_the_ids_is_refused(wire: str) -> None:
 
 @pytest.mark.parametrize("wire", WIRES)
 async def test_a_port_that_is_taken_is_named_by_its_setting(wire: str) -> None:
+    # semantics: 4.3
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         config = NodeConfig(**{**PORTS, f"compat_{wire}_address": address})
@@ -54,6 +58,7 @@ async def test_a_port_that_is_taken_is_named_by_its_setting(wire: str) -> None:
 
 @pytest.mark.parametrize("wire", WIRES)
 async def test_clients_must_prove_who_they_are(wire: str, tmp_path: Path) -> None:
+    # semantics: 4.3
     authority = trustme.CA()
     pair = authority.issue_cert("127.0.0.1")
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")

@@ -38,6 +38,7 @@ async def a_branch(words23: OriginalClient, *regions: str, **fields: Any) -> Any
 
 
 async def test_register_wait_close(words23: OriginalClient, server: Server) -> None:
+    # semantics: 4.1
     rid = (await words23.call("RegisterRequest")).rid
     branch = await a_branch(words23, "eu", "us", rid=rid)
     waiting = await blocked(server, words23.call("WaitRequest", rid=rid, region="eu"))
@@ -47,6 +48,7 @@ async def test_register_wait_close(words23: OriginalClient, server: Server) -> N
 
 
 async def test_ids(words23: OriginalClient) -> None:
+    # semantics: 4.1
     rids = [(await words23.call("RegisterRequest")).rid for _ in range(2)]
     assert rids == ["n1_0", "n1_1"]
     bids = [(await a_branch(words23, "eu", rid=rids[0])).bid for _ in range(2)]
@@ -56,11 +58,13 @@ async def test_ids(words23: OriginalClient) -> None:
 
 
 async def test_unknown_rid_in_register_branch_is_created(words23: OriginalClient) -> None:
+    # semantics: 4.1
     assert (await a_branch(words23, "eu", rid="mine")).rid == "mine"
     assert (await a_branch(words23, "eu", "us", rid="other")).rid == "other"
 
 
 async def test_register_branches_datastores(words23: OriginalClient) -> None:
+    # semantics: 4.1
     answer = await words23.call(
         "RegisterBranchesDatastores",
         rid="r",
@@ -82,6 +86,7 @@ async def test_register_branches_datastores(words23: OriginalClient) -> None:
 
 
 async def test_unknown_rid_in_wait_check_close(words23: OriginalClient) -> None:
+    # semantics: 4.1
     for method in ("WaitRequest", "CheckRequest", "CheckRequestByRegions"):
         assert await words23.refused(method, rid="nobody") == UNKNOWN_RID
     assert await words23.refused("WaitRequest", **{"rid": "x", "async": True}) == UNKNOWN_RID
@@ -89,6 +94,7 @@ async def test_unknown_rid_in_wait_check_close(words23: OriginalClient) -> None:
 
 
 async def test_empty_service_in_register_branch_is_allowed(words23: OriginalClient) -> None:
+    # semantics: 4.1
     branch = await words23.call("RegisterBranch", rid="r", region="eu")
     await words23.call("CloseBranch", bid=branch.bid, region="eu")
 
@@ -96,6 +102,7 @@ async def test_empty_service_in_register_branch_is_allowed(words23: OriginalClie
 async def test_region_empty_is_a_branch_of_no_region(
     words23: OriginalClient, native: MetadataServiceStub, server: Server
 ) -> None:
+    # semantics: 4.1
     branch = await words23.call("RegisterBranch", rid="r", service="post")
     region = await words23.call("WaitRequest", rid="r", region="eu")
     assert not region.prevented_inconsistency
@@ -109,38 +116,45 @@ async def test_region_empty_is_a_branch_of_no_region(
 
 
 async def test_regions_empty_in_register_branches(words23: OriginalClient) -> None:
+    # semantics: 4.1
     for regions in ([], [""], ["", "eu"]):
         fields = {"rid": "r", "service": "post", "regions": regions}
         assert await words23.refused("RegisterBranches", **fields) == EMPTY_REGION
 
 
 async def test_second_close_is_ok(words23: OriginalClient) -> None:
+    # semantics: 4.1
     branch = await a_branch(words23, "eu")
     for _ in range(2):
         await words23.call("CloseBranch", bid=branch.bid, region="eu")
 
 
 async def test_unknown_bid_in_close(words23: OriginalClient) -> None:
+    # semantics: 4.1
     await words23.call("RegisterRequest", rid="r")
     assert await words23.refused("CloseBranch", bid="b:r", region="eu") == UNKNOWN_BID
 
 
 async def test_region_not_of_the_branch(words23: OriginalClient) -> None:
+    # semantics: 4.1
     branch = await a_branch(words23, "eu")
     assert await words23.refused("CloseBranch", bid=branch.bid, region="us") == NOT_IN_REGION
 
 
 async def test_bid_without_colon(words23: OriginalClient) -> None:
+    # semantics: 4.1
     unreadable = ("INTERNAL", "Unexpected error parsing full bid")
     assert await words23.refused("CloseBranch", bid="n1_0", region="eu") == unreadable
 
 
 async def test_close_with_empty_region(words23: OriginalClient) -> None:
+    # semantics: 4.1
     branch = await a_branch(words23, "eu")
     assert await words23.refused("CloseBranch", bid=branch.bid) == EMPTY_REGION
 
 
 async def test_close_branches_ends_at_the_first_fault(words23: OriginalClient) -> None:
+    # semantics: 4.1, 5.9
     bids = [(await a_branch(words23, "eu", rid="r")).bid for _ in range(3)]
     items = [{"bid": bid, "region": "eu"} for bid in (bids[0], "b:r", bids[1])]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -156,11 +170,13 @@ async def test_close_branches_ends_at_the_first_fault(words23: OriginalClient) -
 
 
 async def test_wait_timeout_below_zero(words23: OriginalClient) -> None:
+    # semantics: 4.1
     wrong = (INVALID, "Invalid timeout. Value needs to be greater than 0")
     assert await words23.refused("WaitRequest", rid="nobody", timeout=-1) == wrong
 
 
 async def test_wait_tag_without_service_is_ignored(words23: OriginalClient, server: Server) -> None:
+    # semantics: 4.1
     branch = await a_branch(words23, "eu", tag="write")
     waiting = await blocked(server, words23.call("WaitRequest", rid=branch.rid, tag="other"))
     await words23.call("CloseBranch", bid=branch.bid, region="eu")
@@ -168,12 +184,14 @@ async def test_wait_tag_without_service_is_ignored(words23: OriginalClient, serv
 
 
 async def test_wait_unknown_region_only(words23: OriginalClient) -> None:
+    # semantics: 4.1
     branch = await a_branch(words23, "eu")
     answer = await words23.call("WaitRequest", rid=branch.rid, region="nowhere")
     assert (answer.prevented_inconsistency, answer.timed_out) == (False, False)
 
 
 async def test_wait_unknown_service(words23: OriginalClient, server: Server) -> None:
+    # semantics: 4.1
     branch = await a_branch(words23, "eu")
     scope = {"rid": branch.rid, "service": "later", "region": "us"}
     answer = await words23.call("WaitRequest", **scope)
@@ -186,6 +204,7 @@ async def test_wait_unknown_service(words23: OriginalClient, server: Server) -> 
 
 
 async def test_wait_async_with_a_region_only(words23: OriginalClient, server: Server) -> None:
+    # semantics: 4.1
     branch = await a_branch(words23, "eu")
     scope = {"rid": branch.rid, "region": "us", "async": True}
     waiting = await blocked(server, words23.call("WaitRequest", **scope))
@@ -199,6 +218,7 @@ async def test_wait_async_with_a_region_only(words23: OriginalClient, server: Se
 async def test_no_zone_is_excluded(
     words23: OriginalClient, main: OriginalClient, server: Server
 ) -> None:
+    # semantics: 4.1
     fields = {"rid": "r", "service": "post", "regions": ["eu"]}
     branch = await main.call("RegisterBranch", **fields)
     waiting = await blocked(server, words23.call("WaitRequest", rid="r"))
@@ -209,6 +229,7 @@ async def test_no_zone_is_excluded(
 async def test_status_is_never_unknown_without_service_and_region(
     words23: OriginalClient,
 ) -> None:
+    # semantics: 4.1
     await words23.call("RegisterRequest", rid="r")
     status = await words23.call("CheckRequest", rid="r")
     assert words23.status(status.status) == "CLOSED"
@@ -218,6 +239,7 @@ async def test_status_is_never_unknown_without_service_and_region(
 
 
 async def test_status_by_regions(words23: OriginalClient) -> None:
+    # semantics: 4.1
     branch = await a_branch(words23, "eu", "us", rid="r")
     await a_branch(words23, "ap", rid="r", service="other")
     await words23.call("CloseBranch", bid=branch.bid, region="eu")
@@ -233,6 +255,7 @@ async def test_status_by_regions(words23: OriginalClient) -> None:
 
 
 async def test_subscriptions_are_by_service_and_tag(words23: OriginalClient) -> None:
+    # semantics: 4.1
     plain = await a_branch(words23, "eu", rid="r")
     tagged = await a_branch(words23, "eu", rid="r", tag="t")
     by_tag = words23.stream("SubscribeBranches", service="post", tag="t", region="eu")
@@ -247,6 +270,7 @@ async def test_subscriptions_are_by_service_and_tag(words23: OriginalClient) -> 
 
 
 async def test_timeout_zero_is_no_limit(words23: OriginalClient, server: Server) -> None:
+    # semantics: 4.1
     branch = await a_branch(words23, "eu")
     waiting = await blocked(server, words23.call("WaitRequest", rid=branch.rid, timeout=0))
     timed = await words23.call("WaitRequest", rid=branch.rid, timeout=1)

@@ -22,12 +22,14 @@ def numbered(
 
 
 def test_requests_are_numbered_per_prefix() -> None:
+    # semantics: 5.4
     log = Log()
     issued = [numbered(log, prefix=p).result.request_id for p in ("rv_n1", "rv_n2", "rv_n1", "n1")]
     assert issued == ["rv_n1_0", "rv_n2_0", "rv_n1_1", "n1_0"]
 
 
 def test_branches_are_numbered_in_their_request() -> None:
+    # semantics: 5.4
     log = Log()
     first = numbered(log, POST, POST, request_id=R1).result
     second = numbered(log, POST, request_id=R1, prefix="rv_n2").result
@@ -38,6 +40,7 @@ def test_branches_are_numbered_in_their_request() -> None:
 
 
 def test_a_new_request_gets_its_branches_with_its_id() -> None:
+    # semantics: 5.4
     own = NewBranch(BranchId("mine"), Service("post"))
     result = numbered(Log(), own, POST).result
     assert result == BranchesRegistered(
@@ -48,6 +51,7 @@ def test_a_new_request_gets_its_branches_with_its_id() -> None:
 
 
 def test_what_clients_have_chosen_is_stepped_over() -> None:
+    # semantics: 5.4
     log = Log()
     numbered(log, request_id="rv_n1_0")
     own = NewBranch(BranchId("rv_n1_2"), Service("post"))
@@ -57,6 +61,7 @@ def test_what_clients_have_chosen_is_stepped_over() -> None:
 
 
 def test_a_retry_gets_the_ids_of_the_first_attempt() -> None:
+    # semantics: 5.4
     log = Log()
     first, again = (numbered(log, POST, key=b"attempt") for _ in range(2))
     assert first.result == again.result
@@ -65,6 +70,7 @@ def test_a_retry_gets_the_ids_of_the_first_attempt() -> None:
 
 
 def test_numbers_survive_a_snapshot_and_the_end_of_their_requests() -> None:
+    # semantics: 5.4
     log = Log()
     numbered(log, POST)
     log.expire()
@@ -77,6 +83,7 @@ def test_numbers_survive_a_snapshot_and_the_end_of_their_requests() -> None:
 
 
 def test_a_rejected_registration_uses_up_no_number() -> None:
+    # semantics: 5.4
     machine = StateMachine(StateLimits(requests_open_max=1))
     commands = [
         RegisterNumbered(CommandId(bytes([n])), RequestId(""), "rv_n1", (), 1) for n in range(2)
@@ -89,6 +96,7 @@ def test_a_rejected_registration_uses_up_no_number() -> None:
 
 
 def test_an_expired_request_takes_no_branches() -> None:
+    # semantics: 5.4
     log = Log()
     log.add(branch("b1", "eu"))
     log.expire()
