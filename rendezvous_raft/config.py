@@ -42,6 +42,9 @@ DEFAULT_HTTP_ADDRESS = "127.0.0.1:7601"
 SOLE_RAFT_ADDRESS = "127.0.0.1:0"
 """Of a node that has no peers: nobody needs to find it."""
 NODE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+COMPAT_SETTINGS = ("compat_main_address", "compat_words23_address")
+COMPAT_NAME_LENGTH_MAX = 48
+"""The name stands twice in an id `rv_<name>_<k>:rv_<name>_<n>`, which has at most 128 bytes."""
 SECRET_SUFFIXES = ("_key", "_secret", "_password", "_token")
 MASK = "********"
 
@@ -209,6 +212,10 @@ class NodeConfig(BaseModel):
     """Address to listen on for clients; by default this member's own, or a loopback port."""
     http_address: BindAddress | None = None
     """Address to listen on for health, metrics and status; it is always plain HTTP."""
+    compat_main_address: BindAddress | None = None
+    """Address for clients of the original's format `main`; None: they are not served."""
+    compat_words23_address: BindAddress | None = None
+    """Address for clients of the original's format `words23`; None: they are not served."""
     raft_address: BindAddress | None = None
     """Address to listen on for peers; by default this member's own."""
     members: Annotated[tuple[MemberSettings, ...], Field(max_length=MEMBERS_MAX)] = ()
@@ -279,14 +286,17 @@ class NodeConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_transport(self) -> Self:
+        if self.compat_binds and len(self.name) > COMPAT_NAME_LENGTH_MAX:
+            raise ValueError(f"name: at most {COMPAT_NAME_LENGTH_MAX} characters with compat_*")
         tls = (self.grpc_tls_cert, self.grpc_tls_key, self.grpc_tls_client_ca)
         if any(tls) and not all(tls):
             raise ValueError("grpc_tls_cert, grpc_tls_key, grpc_tls_client_ca: set all or none")
-        if not (self.has_tls or self.insecure or self.grpc_bind.is_loopback):
-            raise ValueError(
-                f"grpc_address: {self.grpc_bind} can be reached from other machines;"
-                " set grpc_tls_cert, grpc_tls_key and grpc_tls_client_ca, or insecure=true"
-            )
+        for setting, bind in {"grpc_address": self.grpc_bind, **self.compat_binds}.items():
+            if not (self.has_tls or self.insecure or bind.is_loopback):
+                raise ValueError(
+                    f"{setting}: {bind} can be reached from other machines;"
+                    " set grpc_tls_cert, grpc_tls_key and grpc_tls_client_ca, or insecure=true"
+                )
         raft_tls = (self.raft_tls_cert, self.raft_tls_key, self.raft_tls_ca)
         if any(raft_tls) and not all(raft_tls):
             raise ValueError("raft_tls_cert, raft_tls_key, raft_tls_ca: set all or none")
@@ -327,6 +337,12 @@ class NodeConfig(BaseModel):
         """Where to listen for clients."""
         own = self.own_member.grpc_address if self.own_member else DEFAULT_GRPC_ADDRESS
         return Address.parse(self.grpc_address or own)
+
+    @property
+    def compat_binds(self) -> dict[str, Address]:
+        """Where to listen for clients of the originals, by setting; only those that are served."""
+        given = {name: getattr(self, name) for name in COMPAT_SETTINGS}
+        return {name: Address.parse(text) for name, text in given.items() if text is not None}
 
     @property
     def http_bind(self) -> Address:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 from xml.sax.saxutils import escape
 
-from rendezvous_raft.core.machine import BRANCH_REGION_TRANSITIONS, REQUEST_TRANSITIONS
+from rendezvous_raft.core.model import BRANCH_REGION_TRANSITIONS, REQUEST_TRANSITIONS
 
 TARGET = Path(__file__).resolve().parent.parent / "rendezvous_raft" / "core" / "states.svg"
 Table: TypeAlias = tuple[tuple[str, str, str], ...]

@@ -63,6 +63,12 @@ NODES_MAX = 15
     is_flag=True,
     help="TLS between nodes and with clients, with certificates made in the data directory.",
 )
+@click.option(
+    "--compat",
+    is_flag=True,
+    help="Serve clients of the original Rendezvous too: its format `main` at base+10i+3, "
+    "`words23` at base+10i+4.",
+)
 @click.option("--restart", is_flag=True, help="Start a node that dies again, after one second.")
 @click.option(
     "--json",
@@ -82,6 +88,7 @@ def dev(
     base_port: int,
     rtt_ms: str,
     tls: bool,
+    compat: bool,
     restart: bool,
     as_json: bool,
 ) -> None:
@@ -94,7 +101,7 @@ def dev(
     as_json = as_json or session.output in {OutputFormat.JSON, OutputFormat.JSONL}
     latencies = parse_latencies(rtt_ms, regions=regions)
     try:
-        check_ports(count=nodes, base_port=base_port)
+        check_ports(count=nodes, base_port=base_port, compat=compat)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--base-port") from None
     with ExitStack() as stack:
@@ -109,6 +116,7 @@ def dev(
             base_port=base_port,
             latencies=latencies,
             tls=tls,
+            compat=compat,
             restart=restart,
         )
         asyncio.run(_serve(session, settings, temporary=temporary, as_json=as_json))
@@ -154,13 +162,14 @@ def _announce(
     temporary: bool,
     as_json: bool,
 ) -> None:
-    nodes = [
+    nodes: list[dict[str, object]] = [
         {
             "name": node.name,
             "region": node.region,
             "grpc": node.grpc_address,
             "http": node.http_address,
             "pid": cluster.process(node.name).pid,
+            **compat_addresses(node),
         }
         for node in cluster.nodes
     ]
@@ -184,6 +193,16 @@ def _announce(
         )
 
 
+def compat_addresses(node: NodeLayout) -> dict[str, str]:
+    """Where a node serves the formats of the originals, if it does."""
+    if node.compat_main_address is None or node.compat_words23_address is None:
+        return {}
+    return {
+        "compat_main": node.compat_main_address,
+        "compat_words23": node.compat_words23_address,
+    }
+
+
 def banner(
     nodes: Sequence[NodeLayout],
     settings: ClusterSettings,
@@ -203,6 +222,7 @@ def banner(
             f"      gRPC     {node.grpc_address}",
             f"      status   http://{node.http_address}/",
             f"      metrics  http://{node.http_address}/metrics",
+            *(f"      {name:<15}{address}" for name, address in compat_addresses(node).items()),
         ]
     lines.append("")
     delayed = {pair: rtt for pair, rtt in settings.latencies.as_table().items() if rtt}

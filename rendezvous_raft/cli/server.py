@@ -48,6 +48,16 @@ def server() -> None:
 @click.option(
     "--http-address", metavar="HOST:PORT", help="Where to listen for health, metrics and status."
 )
+@click.option(
+    "--compat-main-address",
+    metavar="HOST:PORT",
+    help="Where to listen for clients of the original's format `main`; none: not at all.",
+)
+@click.option(
+    "--compat-words23-address",
+    metavar="HOST:PORT",
+    help="Where to listen for clients of the original's format `words23`; none: not at all.",
+)
 @click.option("--raft-address", metavar="HOST:PORT", help="Where to listen for the other nodes.")
 @click.option(
     "--join/--no-join",

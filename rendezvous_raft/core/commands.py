@@ -86,6 +86,22 @@ class RegisterBranches:
 
 
 @dataclass(frozen=True, slots=True)
+class RegisterNumbered:
+    """Registers under ids that the state numbers itself (semantics 5.4).
+
+    An empty `request_id` becomes `<prefix>_<n>`, with n counted per prefix, for ever. The
+    `branch_id` of a branch is the part before `:<request id>`; an empty one becomes `<prefix>_<k>`,
+    with k counted in the request. Without branches it registers the request alone.
+    """
+
+    command_id: CommandId
+    request_id: RequestId
+    prefix: str
+    branches: tuple[NewBranch, ...]
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class CloseBranches:
     """W4 and W5: closes with a result each; none fails the others."""
 
@@ -158,6 +174,7 @@ class Barrier:
 Command: TypeAlias = (
     RegisterRequest
     | RegisterBranches
+    | RegisterNumbered
     | CloseBranches
     | BeginWait
     | EndWait

@@ -94,6 +94,7 @@ class History:
         self.time_ms = state.time_ms
         self.version = state.version
         self.masks = {branch_id: b.open_mask for branch_id, b in state.branches.items()}
+        self.numbers = dict(state.numbers)
         self.expired = dict.fromkeys(state.tombstones)
 
 
@@ -106,6 +107,8 @@ def check_delta(before: History, state: State) -> list[str]:
         broken.append("cluster time went back")
     if state.version < before.version:
         broken.append("the version went back")
+    if any(state.numbers.get(prefix, 0) < number for prefix, number in before.numbers.items()):
+        broken.append("a counter of request ids went back")
     for branch_id, mask in before.masks.items():
         branch = state.branches.get(branch_id)
         if branch is not None and branch.open_mask & ~mask:

@@ -41,6 +41,7 @@ from rendezvous_raft.core.commands import (
     NewBranch,
     Pulse,
     RegisterBranches,
+    RegisterNumbered,
     RegisterRequest,
 )
 from rendezvous_raft.core.events import (
@@ -54,6 +55,7 @@ from rendezvous_raft.core.events import (
     WaitLeaseChanged,
 )
 from rendezvous_raft.core.model import Branch, Request, State, Tombstone, WaitLease
+from rendezvous_raft.core.numbering import name_branches, next_request_id
 from rendezvous_raft.core.queries import inactive_requests
 from rendezvous_raft.core.results import (
     Applied,
@@ -84,24 +86,7 @@ from rendezvous_raft.types import (
     Zone,
 )
 
-BRANCH_REGION_TRANSITIONS = (
-    ("", "RegisterBranches", "OPEN"),
-    ("OPEN", "CloseBranches", "CLOSED"),
-)
-"""A region of a branch: (from, command, to). `""` is not registered. CLOSED is for ever."""
-
-REQUEST_TRANSITIONS = (
-    ("", "RegisterRequest", "SETTLED"),
-    ("", "RegisterBranches", "OPEN"),
-    ("SETTLED", "RegisterBranches", "OPEN"),
-    ("OPEN", "CloseBranches (last)", "SETTLED"),
-    ("SETTLED", "ExpireRequests", "EXPIRED"),
-    ("OPEN", "ExpireRequests", "EXPIRED"),
-    ("EXPIRED", "ExpireRequests (tombstone)", ""),
-)
-"""A request: (from, command, to)."""
-
-_REMEMBERED = (RegisterRequest, RegisterBranches, CloseBranches, Pulse)
+_REMEMBERED = (RegisterRequest, RegisterBranches, RegisterNumbered, CloseBranches, Pulse)
 """What must have one effect though it may be in the log twice; all else is idempotent by nature."""
 
 _Answer = tuple[Result, tuple[Event, ...]]
@@ -126,6 +111,7 @@ class StateMachine:
         self._apply_by_kind: dict[type, Callable[[Any], _Answer]] = {
             RegisterRequest: self._register_request,
             RegisterBranches: self._register_branches,
+            RegisterNumbered: self._register_numbered,
             CloseBranches: self._close_branches,
             BeginWait: self._begin_wait,
             EndWait: self._end_wait,
@@ -211,6 +197,23 @@ class StateMachine:
         branch_ids = tuple([new.branch_id for new in command.branches])
         result = BranchesRegistered(request_id, branch_ids, already_existed=not fresh)
         return result, tuple(events)
+
+    def _register_numbered(self, command: RegisterNumbered) -> _Answer:
+        state, request_id, after = self.state, command.request_id, None
+        if not request_id:
+            request_id, after = next_request_id(state, command.prefix)
+        if command.branches:
+            branches = name_branches(state, request_id, command.prefix, command.branches)
+            answer = self._register_branches(
+                RegisterBranches(command.command_id, request_id, branches, command.at_ms)
+            )
+        else:
+            answer = self._register_request(
+                RegisterRequest(command.command_id, request_id, command.at_ms)
+            )
+        if after is not None and not isinstance(answer[0], Rejected):
+            state.numbers[command.prefix] = after
+        return answer
 
     def _fresh_branches(
         self, request_id: RequestId, branches: tuple[NewBranch, ...]

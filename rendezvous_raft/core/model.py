@@ -25,6 +25,23 @@ from rendezvous_raft.types import (
     Zone,
 )
 
+BRANCH_REGION_TRANSITIONS = (
+    ("", "RegisterBranches", "OPEN"),
+    ("OPEN", "CloseBranches", "CLOSED"),
+)
+"""A region of a branch: (from, command, to). `""` is not registered. CLOSED is for ever."""
+
+REQUEST_TRANSITIONS = (
+    ("", "RegisterRequest", "SETTLED"),
+    ("", "RegisterBranches", "OPEN"),
+    ("SETTLED", "RegisterBranches", "OPEN"),
+    ("OPEN", "CloseBranches (last)", "SETTLED"),
+    ("SETTLED", "ExpireRequests", "EXPIRED"),
+    ("OPEN", "ExpireRequests", "EXPIRED"),
+    ("EXPIRED", "ExpireRequests (tombstone)", ""),
+)
+"""A request: (from, command, to)."""
+
 
 @dataclass(slots=True, eq=False)
 class Branch:
@@ -145,6 +162,8 @@ class State:
     """Highest command version that may be proposed."""
     request_sequence: int = 0
     branch_sequence: int = 0
+    numbers: dict[str, int] = field(default_factory=dict)
+    """The next number of the request ids with each prefix (`RegisterNumbered`); never goes back."""
     requests: dict[RequestId, Request] = field(default_factory=dict)
     """In registration order."""
     branches: dict[BranchId, Branch] = field(default_factory=dict)

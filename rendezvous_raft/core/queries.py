@@ -7,6 +7,7 @@ callers read the records at once and never keep or change them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from rendezvous_raft.core.commands import Scope
 from rendezvous_raft.core.model import Branch, Request, State, WaitLease
@@ -21,6 +22,8 @@ from rendezvous_raft.types import (
     Tag,
     Zone,
 )
+
+ANY_SERVICE = Service("")
 
 
 def open_in_scope(
@@ -140,6 +143,44 @@ def status(state: State, request: Request, scope: Scope) -> Status:
     if next(open_in_scope(state, request, scope, mutual_waits=False), None) is not None:
         return Status.OPEN
     return Status.CLOSED if is_known(request, scope) else Status.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """What of a scope the request ever used; what the scope does not name counts as used."""
+
+    place: bool
+    """Each service in the region, or the region alone. A global branch is in every region."""
+    tag: bool
+    waiter_service: bool
+
+
+def recognise(request: Request, scope: Scope) -> Recognition:
+    """As `is_known`, but each part by itself, and the services in the region."""
+    region = scope.region
+    places = dict.fromkeys(scope.services or ((ANY_SERVICE,) if region else ()))
+    tag, waiter_service = not scope.tag, not scope.waiter_service
+    for branch in request.branches:
+        if not region or branch.kind is BranchKind.GLOBAL or region in branch.regions:
+            places.pop(branch.service, None)
+            places.pop(ANY_SERVICE, None)
+        if branch.tag == scope.tag and (not scope.services or branch.service in scope.services):
+            tag = True
+        if branch.service == scope.waiter_service:
+            waiter_service = True
+    return Recognition(not places, tag, waiter_service)
+
+
+def regional_status(state: State, request: Request, scope: Scope) -> Status:
+    """The status without global branches where the scope names service and region.
+
+    The clients of the original `main` expect that; a wait with this scope blocks all the same.
+    """
+    regional_only = bool(scope.services and scope.region)
+    for branch in open_in_scope(state, request, scope, mutual_waits=False):
+        if not (regional_only and branch.kind is BranchKind.GLOBAL):
+            return Status.OPEN
+    return Status.CLOSED if recognise(request, scope).place else Status.UNKNOWN
 
 
 def status_by_tag(request: Request, scope: Scope) -> dict[Tag, Status]:

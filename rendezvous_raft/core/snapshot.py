@@ -82,6 +82,7 @@ class _Parts:
             state.request_sequence,
             state.branch_sequence,
         ]
+        self.numbers: Row = [[prefix, number] for prefix, number in state.numbers.items()]
         self.requests = list(state.requests.values())
         self.orders = (("settled", list(state.settled_order)), ("open", list(state.open_order)))
         self.leases = [_lease_row(lease) for lease in state.leases.values()]
@@ -161,6 +162,8 @@ def _bytes_of(row: Row) -> bytes:
 
 def _content(parts: _Parts, early: dict[int, Row]) -> Iterator[Row]:
     yield parts.counters
+    if parts.numbers:  # who never numbers keeps the digests of those who never could
+        yield ["numbers", parts.numbers]
     for request in parts.requests:
         yield early.get(request.sequence) or _request_row(request)
     for name, ids in parts.orders:
@@ -260,6 +263,8 @@ def _load_row_unchecked(state: State, row: Row) -> None:
             _load_head(state, row)
         case "counters":
             state.version, state.request_sequence, state.branch_sequence = fields
+        case "numbers":
+            state.numbers.update((str(prefix), int(number)) for prefix, number in fields[0])
         case "request":
             _load_request(state, fields)
         case "settled":

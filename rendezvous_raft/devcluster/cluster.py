@@ -53,6 +53,8 @@ class ClusterSettings:
     """Whether a node that dies is started again. Otherwise it stays dead."""
     tls: bool = False
     """Whether nodes speak TLS with each other and with clients; certificates are made for it."""
+    compat: bool = False
+    """Whether nodes serve the formats of the originals, on ports of their own."""
     ready_timeout_s: float = READY_TIMEOUT_S
 
 
@@ -184,7 +186,10 @@ class DevCluster:
     async def _start_once(self) -> None:
         settings = self._settings
         self._nodes = plan_nodes(
-            count=settings.node_count, regions=settings.regions, base_port=settings.base_port
+            count=settings.node_count,
+            regions=settings.regions,
+            base_port=settings.base_port,
+            compat=settings.compat,
         )
         cluster_id = _cluster_id(settings.data_dir)
         if settings.tls:

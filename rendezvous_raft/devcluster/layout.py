@@ -5,6 +5,8 @@ Ports of node number i (from 0), when a base port is given:
     base + 10*i        gRPC, for clients
     base + 10*i + 1    HTTP: /livez /readyz /metrics /statusz
     base + 10*i + 2    Raft, for the other nodes
+    base + 10*i + 3    the original's format `main`, when asked for
+    base + 10*i + 4    the original's format `words23`, when asked for
 """
 
 from __future__ import annotations
@@ -33,48 +35,61 @@ class NodeLayout:
     grpc_address: str
     http_address: str
     raft_address: str
+    compat_main_address: str | None = None
+    compat_words23_address: str | None = None
 
 
-def plan_nodes(*, count: int, regions: Sequence[str], base_port: int) -> tuple[NodeLayout, ...]:
-    """Names nodes n1, n2, …, deals the regions out in turn, and gives each its three ports.
+def plan_nodes(
+    *, count: int, regions: Sequence[str], base_port: int, compat: bool = False
+) -> tuple[NodeLayout, ...]:
+    """Names nodes n1, n2, …, deals the regions out in turn, and gives each its ports.
 
     Args:
         count: Nodes, at least one.
         regions: At least one name.
         base_port: First port; 0 takes ports that are free now. Another process may take one
             before the node binds it, so the caller has to be ready to plan again.
+        compat: Whether the nodes serve the formats of the originals.
 
     Raises:
         ValueError: No region is given, or the ports would pass 65535.
     """
     if count < 1 or not regions:
         raise ValueError("a cluster needs at least one node and one region")
+    used = _ports_used(compat=compat)
     if base_port:
-        check_ports(count=count, base_port=base_port)
+        check_ports(count=count, base_port=base_port, compat=compat)
         starts = [base_port + PORTS_PER_NODE * number for number in range(count)]
-        ports = [(start, start + 1, start + 2) for start in starts]
+        ports = [list(range(start, start + used)) for start in starts]
     else:
-        free = free_ports(3 * count)
-        ports = [(free[i], free[i + 1], free[i + 2]) for i in range(0, 3 * count, 3)]
+        free = free_ports(used * count)
+        ports = [free[start : start + used] for start in range(0, used * count, used)]
     return tuple(
         NodeLayout(
             name=f"n{number + 1}",
             region=regions[number % len(regions)],
-            grpc_address=f"{LOOPBACK}:{grpc_port}",
-            http_address=f"{LOOPBACK}:{http_port}",
-            raft_address=f"{LOOPBACK}:{raft_port}",
+            grpc_address=f"{LOOPBACK}:{own[0]}",
+            http_address=f"{LOOPBACK}:{own[1]}",
+            raft_address=f"{LOOPBACK}:{own[2]}",
+            compat_main_address=f"{LOOPBACK}:{own[3]}" if compat else None,
+            compat_words23_address=f"{LOOPBACK}:{own[4]}" if compat else None,
         )
-        for number, (grpc_port, http_port, raft_port) in enumerate(ports)
+        for number, own in enumerate(ports)
     )
 
 
-def check_ports(*, count: int, base_port: int) -> None:
+def _ports_used(*, compat: bool) -> int:
+    """Of one node."""
+    return 5 if compat else 3
+
+
+def check_ports(*, count: int, base_port: int, compat: bool = False) -> None:
     """Refuses a base port whose last node would have no port.
 
     Raises:
         ValueError: The ports would pass 65535.
     """
-    last_port = base_port + PORTS_PER_NODE * (count - 1) + 2
+    last_port = base_port + PORTS_PER_NODE * (count - 1) + _ports_used(compat=compat) - 1
     if not 0 <= base_port <= last_port <= 65_535:
         raise ValueError(f"base port {base_port}: {count} nodes need ports up to {last_port}")
 
@@ -123,6 +138,11 @@ def node_toml(
         f"reflection = {'true' if reflection else 'false'}",
         f"drain_timeout_s = {DRAIN_TIMEOUT_S}",
     ]
+    compat = {
+        "compat_main_address": node.compat_main_address,
+        "compat_words23_address": node.compat_words23_address,
+    }
+    lines += [f"{name} = {_quoted(address)}" for name, address in compat.items() if address]
     lines += [f"{name} = {_quoted(value)}" for name, value in (tls or {}).items()]
     lines += [f"raft_address = {_quoted(node.raft_address)}", "", "[timers]"]
     if rtt_ms_max < WAN_RTT_MS_MIN:

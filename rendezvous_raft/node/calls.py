@@ -11,6 +11,7 @@ from rendezvous_raft.core.commands import Close, NewBranch, Scope
 from rendezvous_raft.types import (
     BranchId,
     BranchKind,
+    CommandId,
     Consistency,
     Region,
     RequestId,
@@ -41,11 +42,24 @@ class BranchRegistration:
 
 
 @dataclass(frozen=True, slots=True)
+class NumberedRegistration:
+    """5.4: ids are numbered by the state; see `RegisterNumbered` for what is left empty."""
+
+    request_id: RequestId
+    prefix: str
+    branches: tuple[NewBranch, ...] = ()
+    command_id: CommandId | None = None
+    """Of every attempt of the call, so that a retry gets the first answer; None chooses one."""
+
+
+@dataclass(frozen=True, slots=True)
 class BranchClosing:
     """W4, W5."""
 
     closes: tuple[Close, ...]
     await_registration_s: float = 0.0
+    command_id: CommandId | None = None
+    """As in `NumberedRegistration`; not together with `await_registration_s`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +108,16 @@ class CheckAnswer:
     status: Status
     tagged: dict[Tag, Status] | None
     regions: dict[Region, Status] | None
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class RecognitionAnswer:
+    """What of a scope the request ever used (`queries.Recognition`)."""
+
+    place: bool
+    tag: bool
+    waiter_service: bool
     revision: Revision
 
 

@@ -12,7 +12,7 @@ from rendezvous_raft.node.calls import BranchClosing
 from rendezvous_raft.node.ports import Clock, IdSource, Replicator
 from rendezvous_raft.node.proposals import Proposer
 from rendezvous_raft.node.watches import RegistrationWatch, WaitIndex
-from rendezvous_raft.types import BranchId, Region, Revision
+from rendezvous_raft.types import BranchId, CommandId, Region, Revision
 
 
 class EarlyReleases:
@@ -80,7 +80,7 @@ class Closing:
         """
         with self._admission.proposal():
             end_s = self._clock.monotonic_s() + closing.await_registration_s
-            outcomes, revision = await self._close(closing.closes, deadline_s)
+            outcomes, revision = await self._close(closing.closes, deadline_s, closing.command_id)
             while closing.await_registration_s:
                 unknown = [i for i, o in enumerate(outcomes) if o is CloseOutcome.BRANCH_UNKNOWN]
                 # One that never appears holds up none of the others (W5).
@@ -101,9 +101,12 @@ class Closing:
             return BranchesClosed(tuple(outcomes)), revision
 
     async def _close(
-        self, closes: tuple[Close, ...], deadline_s: float
+        self,
+        closes: tuple[Close, ...],
+        deadline_s: float,
+        command_id: CommandId | None = None,
     ) -> tuple[list[CloseOutcome], Revision]:
-        command = CloseBranches(self._ids.command_id(), closes, self._clock.wall_ms())
+        command = CloseBranches(command_id or self._ids.command_id(), closes, self._clock.wall_ms())
         early = self._early
         if early is None:
             result, revision = await self._proposer.propose(command, deadline_s)

@@ -31,6 +31,8 @@ from rendezvous_raft.node.calls import (
     CheckAnswer,
     DependenciesAnswer,
     Freshness,
+    NumberedRegistration,
+    RecognitionAnswer,
     RegionsAnswer,
     RequestDescription,
     RequestPage,
@@ -52,6 +54,7 @@ from rendezvous_raft.node.subscriptions import Subscriptions
 from rendezvous_raft.node.wait import Waits
 from rendezvous_raft.node.watches import RegistrationWatch, WaitIndex
 from rendezvous_raft.types import (
+    BranchId,
     NodeName,
     Region,
     RequestId,
@@ -166,6 +169,18 @@ class Node:
         """W2, W3."""
         return await self._registering.register_branches(registration, deadline_s)
 
+    async def register_numbered(
+        self, registration: NumberedRegistration, *, deadline_s: float
+    ) -> tuple[RequestRegistered | BranchesRegistered, Revision]:
+        """5.4: registers under ids that the state numbers."""
+        return await self._registering.register_numbered(registration, deadline_s)
+
+    async def await_registered(
+        self, branch_ids: tuple[BranchId, ...], *, deadline_s: float
+    ) -> bool:
+        """5.9: blocks until all of them are registered here; false at the deadline."""
+        return await self._registering.await_registered(branch_ids, deadline_s)
+
     async def close_branches(
         self, closing: BranchClosing, *, deadline_s: float
     ) -> tuple[BranchesClosed, Revision]:
@@ -191,6 +206,27 @@ class Node:
         return await self._reads.check(
             request_id, scope, detailed=detailed, freshness=freshness, deadline_s=deadline_s
         )
+
+    async def regional_status(
+        self, request_id: RequestId, scope: Scope, *, freshness: Freshness, deadline_s: float
+    ) -> CheckAnswer:
+        """C1 as clients of the original `main` know it."""
+        return await self._reads.regional_status(
+            request_id, scope, freshness=freshness, deadline_s=deadline_s
+        )
+
+    async def recognise(
+        self, request_id: RequestId, scope: Scope, *, freshness: Freshness, deadline_s: float
+    ) -> RecognitionAnswer:
+        """What of a scope the request ever used."""
+        return await self._reads.recognise(
+            request_id, scope, freshness=freshness, deadline_s=deadline_s
+        )
+
+    def request_of(self, branch_id: BranchId) -> RequestId | None:
+        """The request of a branch, as far as this node has applied; None: no such branch."""
+        branch = self.replicator.state.state.branches.get(branch_id)
+        return None if branch is None else branch.request_id
 
     async def check_by_regions(
         self,

@@ -11,6 +11,7 @@ from rendezvous_raft.node.calls import (
     CheckAnswer,
     DependenciesAnswer,
     Freshness,
+    RecognitionAnswer,
     RegionDescription,
     RegionsAnswer,
     RequestDescription,
@@ -75,6 +76,30 @@ class Reads:
             regions=queries.status_by_region(request, services) if detailed else None,
             revision=state.revision,
         )
+
+    async def regional_status(
+        self, request_id: RequestId, scope: Scope, *, freshness: Freshness, deadline_s: float
+    ) -> CheckAnswer:
+        """C1 as clients of the original `main` know it (`queries.regional_status`), in detail."""
+        await reach(self._replicator, freshness, deadline_s)
+        state = self._replicator.state.state
+        request = find_request(state, request_id)
+        services = queries.scope_services(request, scope)
+        return CheckAnswer(
+            status=queries.regional_status(state, request, scope),
+            tagged=queries.status_by_tag(request, scope),
+            regions=queries.status_by_region(request, services),
+            revision=state.revision,
+        )
+
+    async def recognise(
+        self, request_id: RequestId, scope: Scope, *, freshness: Freshness, deadline_s: float
+    ) -> RecognitionAnswer:
+        """What of the scope the request ever used."""
+        await reach(self._replicator, freshness, deadline_s)
+        state = self._replicator.state.state
+        found = queries.recognise(find_request(state, request_id), scope)
+        return RecognitionAnswer(found.place, found.tag, found.waiter_service, state.revision)
 
     async def check_by_regions(
         self,

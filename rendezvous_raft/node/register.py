@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
 
 from rendezvous_raft import errors
-from rendezvous_raft.core.commands import RegisterBranches, RegisterRequest
+from rendezvous_raft.core.commands import RegisterBranches, RegisterNumbered, RegisterRequest
 from rendezvous_raft.core.results import BranchesRegistered, RequestRegistered
 from rendezvous_raft.node.admission import Admission
-from rendezvous_raft.node.calls import BranchRegistration
+from rendezvous_raft.node.calls import BranchRegistration, NumberedRegistration
 from rendezvous_raft.node.ports import Clock, IdSource, Replicator
 from rendezvous_raft.node.proposals import Proposer
 from rendezvous_raft.node.watches import RegistrationWatch
@@ -62,6 +63,32 @@ class Registering:
                 except errors.BranchNotFound:
                     if not await self._parents_appear(registration, patience_end_s):
                         raise
+
+    async def register_numbered(
+        self, registration: NumberedRegistration, deadline_s: float
+    ) -> tuple[RequestRegistered | BranchesRegistered, Revision]:
+        """5.4. The answer has the ids; a retry with the same command id gets the first answer."""
+        with self._admission.proposal():
+            command = RegisterNumbered(
+                registration.command_id or self._ids.command_id(),
+                registration.request_id,
+                registration.prefix,
+                registration.branches,
+                self._clock.wall_ms(),
+            )
+            result, revision = await self._proposer.propose(command, deadline_s)
+            return cast("RequestRegistered | BranchesRegistered", result), revision
+
+    async def await_registered(self, branch_ids: Iterable[BranchId], deadline_s: float) -> bool:
+        """Blocks until all of them are registered here; false at the deadline."""
+        with self._admission.wait():
+            for branch_id in branch_ids:
+                left_s = deadline_s - self._clock.monotonic_s()
+                if not self._is_registered(branch_id) and not await self._watch.wait_registered(
+                    branch_id, left_s
+                ):
+                    return False
+        return True
 
     async def _parents_appear(self, registration: BranchRegistration, end_s: float) -> bool:
         """Blocks until every parent outside the batch is registered here, or false at the end."""

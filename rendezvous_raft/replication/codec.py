@@ -26,6 +26,7 @@ from rendezvous_raft.core.commands import (
     NewBranch,
     Pulse,
     RegisterBranches,
+    RegisterNumbered,
     RegisterRequest,
     Scope,
 )
@@ -227,6 +228,10 @@ _ENCODERS: dict[type, Callable[[Any], tuple[str, list[object]]]] = {
         "branches",
         [c.request_id, [_encode_branch(b) for b in c.branches], c.at_ms],
     ),
+    RegisterNumbered: lambda c: (
+        "numbered",
+        [c.request_id, c.prefix, [_encode_branch(b) for b in c.branches], c.at_ms],
+    ),
     CloseBranches: lambda c: (
         "closes",
         [[[x.branch_id, x.region, x.all_regions] for x in c.closes], c.at_ms],
@@ -249,6 +254,9 @@ _DECODERS: dict[str, Callable[..., Command]] = {
     "request": lambda i, rid, at: RegisterRequest(i, _text(rid), _whole(at)),
     "branches": lambda i, rid, branches, at: RegisterBranches(
         i, _text(rid), tuple([_decode_branch(b) for b in branches]), _whole(at)
+    ),
+    "numbered": lambda i, rid, prefix, branches, at: RegisterNumbered(
+        i, _text(rid), _text(prefix), tuple([_decode_branch(b) for b in branches]), _whole(at)
     ),
     "closes": lambda i, closes, at: CloseBranches(
         i, tuple([_decode_close(c) for c in closes]), _whole(at)

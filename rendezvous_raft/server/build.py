@@ -27,6 +27,7 @@ from rendezvous_raft.observability.metrics import (
     ServerMetrics,
 )
 from rendezvous_raft.server import admin_service, metadata_service
+from rendezvous_raft.server.compat.rpcs import main_handler, words23_handler
 from rendezvous_raft.server.drain import DrainSignal
 from rendezvous_raft.server.grpc_server import create_grpc_server, enable_reflection
 from rendezvous_raft.server.health import HEALTH_SERVICE, HealthChecks, HealthService
@@ -61,6 +62,10 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_DAMAGED = 65
 DISTRIBUTION = "rendezvous-raft"
+COMPAT_HANDLERS = {
+    "compat_main_address": main_handler,
+    "compat_words23_address": words23_handler,
+}
 SERVICES = (metadata_service.SERVICE, admin_service.SERVICE)
 
 
@@ -72,6 +77,8 @@ class BoundPorts:
     grpc_address: Address
     http_listener: socket.socket
     http_address: Address
+    compat: dict[str, tuple[grpc.aio.Server, Address]]
+    """By setting: the servers for clients of the originals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +153,18 @@ async def bind_ports(
     credentials = client_credentials(config, metrics, _logger_of(config))
     listener = listen(config.http_bind)
     undo.callback(listener.close)
-    grpc_server, grpc_address = await create_grpc_server(config, credentials)
+    grpc_server, grpc_address = await create_grpc_server(config, credentials, bind=config.grpc_bind)
     undo.push_async_callback(grpc_server.stop, None)
+    compat = {}
+    for setting, bind in config.compat_binds.items():
+        compat[setting] = await create_grpc_server(config, credentials, bind=bind, setting=setting)
+        undo.push_async_callback(compat[setting][0].stop, None)
     return BoundPorts(
         grpc_server=grpc_server,
         grpc_address=grpc_address,
         http_listener=listener,
         http_address=Address(host=config.http_bind.host, port=listener.getsockname()[1]),
+        compat=compat,
     )
 
 
@@ -196,6 +208,9 @@ def assemble_server(
     rpcs = RpcTable(node=node, metrics=metrics.server, logger=logger, drain=drain, version=version)
     health = HealthService(checks, services=SERVICES, drain=drain)
     ports.grpc_server.add_generic_rpc_handlers((*rpcs.handlers(), health.handler()))
+    for setting, (compat_server, _) in ports.compat.items():
+        handler = COMPAT_HANDLERS[setting](rpcs, node)
+        compat_server.add_generic_rpc_handlers((handler, health.handler()))
     if config.reflection:
         enable_reflection(ports.grpc_server, (*SERVICES, HEALTH_SERVICE))
     http = HttpSurface(
@@ -207,7 +222,7 @@ def assemble_server(
     )
     parts = ServerParts(
         node=node,
-        grpc_server=ports.grpc_server,
+        grpc_servers=(ports.grpc_server, *(bound for bound, _ in ports.compat.values())),
         http=http,
         http_listener=ports.http_listener,
         checks=checks,
@@ -217,6 +232,7 @@ def assemble_server(
         logger=logger,
         grpc_address=str(ports.grpc_address),
         http_address=str(ports.http_address),
+        compat_addresses={name: str(address) for name, (_, address) in ports.compat.items()},
         version=version,
         drain_timeout_s=config.drain_timeout_s,
     )
@@ -288,7 +304,8 @@ def _warn_of_risks(config: NodeConfig) -> None:
     if config.in_memory:
         logger.warning("data_in_memory", consequence="nothing survives this process")
     if not config.has_tls:
-        logger.warning("grpc_without_tls", address=str(config.grpc_bind))
+        for bind in (config.grpc_bind, *config.compat_binds.values()):
+            logger.warning("grpc_without_tls", address=str(bind))
     if config.members and not config.has_raft_tls:
         logger.warning("raft_without_tls", address=str(config.raft_bind))
     if not config.http_bind.is_loopback:

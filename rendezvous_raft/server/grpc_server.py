@@ -22,34 +22,41 @@ METADATA_BYTES_MAX = 16 * 1024
 
 
 async def create_grpc_server(
-    config: NodeConfig, credentials: Credentials | None
+    config: NodeConfig,
+    credentials: Credentials | None,
+    *,
+    bind: Address,
+    setting: str = "grpc_address",
 ) -> tuple[grpc.aio.Server, Address]:
     """A server that is bound but not started, and where it listens.
 
     Args:
         config: the settings.
         credentials: for TLS; None for plain text.
+        bind: where to listen; port 0 takes a free one.
+        setting: what the address is called in the settings, to complain.
 
     Raises:
         ConfigError: the address is taken.
     """
     server = grpc.aio.server(options=server_options(config))
     try:
-        port = _add_port(server, config, credentials)
+        port = _add_port(server, bind, credentials, setting)
     except BaseException:
         await server.stop(None)  # one that was never stopped complains at its collection
         raise
-    return server, Address(host=config.grpc_bind.host, port=port)
+    return server, Address(host=bind.host, port=port)
 
 
-def _add_port(server: grpc.aio.Server, config: NodeConfig, credentials: Credentials | None) -> int:
-    bind = config.grpc_bind
+def _add_port(
+    server: grpc.aio.Server, bind: Address, credentials: Credentials | None, setting: str
+) -> int:
     try:
         if credentials is not None:
             return server.add_secure_port(str(bind), _server_credentials(credentials))
         return server.add_insecure_port(str(bind))
     except RuntimeError as error:
-        raise ConfigError((f"grpc_address: cannot listen on {bind}: {error}",)) from error
+        raise ConfigError((f"{setting}: cannot listen on {bind}: {error}",)) from error
 
 
 def server_options(config: NodeConfig) -> Sequence[tuple[str, int]]:

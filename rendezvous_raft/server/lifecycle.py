@@ -69,7 +69,8 @@ class ServerParts:
     """What a server owns, wired by `build.py`."""
 
     node: Node
-    grpc_server: grpc.aio.Server
+    grpc_servers: tuple[grpc.aio.Server, ...]
+    """Of the native API, and those for clients of the originals."""
     http: HttpSurface
     http_listener: socket.socket
     checks: HealthChecks
@@ -80,6 +81,8 @@ class ServerParts:
     logger: FilteringBoundLogger
     grpc_address: str
     http_address: str
+    compat_addresses: dict[str, str]
+    """By setting; only those that are served."""
     version: str
     drain_timeout_s: float
 
@@ -120,6 +123,11 @@ class Server:
         """Where its HTTP surface is, with the port that it got."""
         return self._parts.http_address
 
+    @property
+    def compat_addresses(self) -> dict[str, str]:
+        """Where clients of the originals reach it, by setting, with the ports that they got."""
+        return dict(self._parts.compat_addresses)
+
     async def start(self) -> ReadyNotice:
         """Serves HTTP, opens the engine, then serves clients. Does not wait for a leader.
 
@@ -132,7 +140,8 @@ class Server:
             await parts.http.start(parts.http_listener)
             parts.watch.start()
             await parts.node.open()
-            await parts.grpc_server.start()
+            for grpc_server in parts.grpc_servers:
+                await grpc_server.start()
         except BaseException:
             await self._end()
             raise
@@ -171,7 +180,7 @@ class Server:
 
     async def hurry(self) -> None:
         """Cuts a drain short: calls in progress are cancelled."""
-        await self._parts.grpc_server.stop(None)
+        await self._stop_serving(None)
 
     async def wait_closed(self) -> None:
         """Returns when the node has ended."""
@@ -184,7 +193,7 @@ class Server:
         try:
             await self._hand_over(min(TRANSFER_S_MAX, grace_s))
             parts.node.begin_drain()
-            await parts.grpc_server.stop(grace_s)
+            await self._stop_serving(grace_s)
         finally:
             await self._end()
 
@@ -214,7 +223,12 @@ class Server:
             stack.push_async_callback(parts.http.close)
             stack.push_async_callback(self._close_node)
             stack.callback(parts.watch.stop)
-            stack.push_async_callback(parts.grpc_server.stop, None)
+            stack.push_async_callback(self._stop_serving, None)
+
+    async def _stop_serving(self, grace_s: float | None) -> None:
+        """Refuses new calls on every port; calls in progress get the same time on each."""
+        servers = self._parts.grpc_servers
+        await asyncio.gather(*(grpc_server.stop(grace_s) for grpc_server in servers))
 
     async def _close_node(self) -> None:
         async with asyncio.timeout(CLOSE_S_MAX):

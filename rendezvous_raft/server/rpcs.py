@@ -66,8 +66,8 @@ class RpcTable:
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         """One handler per service, to be added to a server before it starts."""
         return (
-            self._handler(_METADATA, self.metadata_rpcs()),
-            self._handler(_ADMIN, self.admin_rpcs()),
+            self.handler(_METADATA, self.metadata_rpcs()),
+            self.handler(_ADMIN, self.admin_rpcs()),
         )
 
     def metadata_rpcs(self) -> dict[str, Rpc]:
@@ -128,12 +128,25 @@ class RpcTable:
         behaviour = CallMetrics().wrap(behaviour, counters)
         return ErrorsToStatus(self._reporter).wrap(behaviour, method=f"{service}/{method}")
 
-    def _handler(
-        self, descriptor: ServiceDescriptor, rpcs: dict[str, Rpc]
+    def handler(
+        self,
+        descriptor: ServiceDescriptor,
+        rpcs: dict[str, Rpc],
+        *,
+        path: str = "",
+        label: str = "",
     ) -> grpc.GenericRpcHandler:
-        service = descriptor.full_name
+        """The methods of a service, wrapped.
+
+        Args:
+            descriptor: says which methods there are and what they take.
+            rpcs: what implements each.
+            path: the service in the path of a call; by default its full name.
+            label: the service in metrics and logs; by default its full name.
+        """
+        service = label or descriptor.full_name
         return grpc.method_handlers_generic_handler(
-            service,
+            path or descriptor.full_name,
             {
                 name: _method_handler(method, self.wrap(rpcs[name], service=service, method=name))
                 for name, method in descriptor.methods_by_name.items()
@@ -147,6 +160,7 @@ def _method_handler(
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[method.client_streaming, method.server_streaming]
     parse = GetMessageClass(method.input_type).FromString

@@ -8,7 +8,7 @@ no limits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rendezvous_raft.core import commands as c
 from rendezvous_raft.core import results as r
@@ -28,6 +28,7 @@ from rendezvous_raft.types import (
 
 EVERYWHERE = Region("")
 """In the set of open pairs: the one place of a global or regionless branch."""
+REMEMBERED = c.RegisterRequest | c.RegisterBranches | c.RegisterNumbered | c.CloseBranches | c.Pulse
 
 
 @dataclass
@@ -48,6 +49,8 @@ class NaiveModel:
     expired: list[tuple[RequestId, int, set[BranchId]]] = field(default_factory=list)
     leases: dict[LeaseId, tuple[c.BeginWait, int]] = field(default_factory=dict)
     """With the cluster time at which each ends."""
+    numbers: dict[str, int] = field(default_factory=dict)
+    """By prefix: how many request numbers are used up."""
     answered: list[tuple[CommandId, r.Result]] = field(default_factory=list)
 
     # Commands
@@ -59,7 +62,7 @@ class NaiveModel:
             if command_id == command.command_id:
                 return first
         result = self._answer(command)
-        if isinstance(command, c.RegisterRequest | c.RegisterBranches | c.CloseBranches | c.Pulse):
+        if isinstance(command, REMEMBERED):
             self.answered = [*self.answered, (command.command_id, result)][-self.results_max :]
         return result
 
@@ -71,6 +74,8 @@ class NaiveModel:
                 return r.RequestRegistered(request_id, self._create(request_id))
             case c.RegisterBranches():
                 return self._register(command)
+            case c.RegisterNumbered():
+                return self._register_numbered(command)
             case c.CloseBranches():
                 return r.BranchesClosed(tuple(self._close(close) for close in command.closes))
             case c.BeginWait():
@@ -88,6 +93,35 @@ class NaiveModel:
                 return r.VersionActivated(self.version)
             case c.Barrier():
                 return r.Nothing()
+
+    def _register_numbered(self, command: c.RegisterNumbered) -> r.Result:
+        """Ids by counting: 5.4."""
+        request_id, used = command.request_id, self.numbers.get(command.prefix, 0)
+        if not request_id:
+            taken = {*self.alive, *(gone for gone, _, _ in self.expired)}
+            while f"{command.prefix}_{used}" in taken:
+                used += 1
+            request_id = RequestId(f"{command.prefix}_{used}")
+            used += 1
+        chosen = {f"{new.branch_id}:{request_id}" for new in command.branches if new.branch_id}
+        chosen |= {branch.branch_id for _, branch in self.branches}
+        number = sum(owner == request_id for owner, _ in self.branches)
+        named = []
+        for new in command.branches:
+            own = new.branch_id
+            while not own:
+                candidate, number = BranchId(f"{command.prefix}_{number}"), number + 1
+                own = candidate if f"{candidate}:{request_id}" not in chosen else BranchId("")
+            named.append(replace(new, branch_id=BranchId(f"{own}:{request_id}")))
+        plain = (
+            c.RegisterBranches(command.command_id, request_id, tuple(named), command.at_ms)
+            if named
+            else c.RegisterRequest(command.command_id, request_id, command.at_ms)
+        )
+        result = self._answer(plain)
+        if not command.request_id and not isinstance(result, r.Rejected):
+            self.numbers[command.prefix] = used
+        return result
 
     def _create(self, request_id: RequestId) -> bool:
         if request_id in self.alive:

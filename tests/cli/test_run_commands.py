@@ -49,6 +49,15 @@ def test_server_takes_the_file_and_flags_win(
     assert (config.name, config.region, config.log_level) == ("n9", "us", "debug")
 
 
+def test_server_takes_the_ports_for_clients_of_the_originals(
+    invoke: Invoke, nodes_run: list[NodeConfig]
+) -> None:
+    flags = "--compat-main-address 127.0.0.1:1 --compat-words23-address 127.0.0.1:2"
+    invoke(f"server run {flags}")
+    (config,) = nodes_run
+    assert [str(bind) for bind in config.compat_binds.values()] == ["127.0.0.1:1", "127.0.0.1:2"]
+
+
 def test_server_names_the_faulty_setting(invoke: Invoke, nodes_run: list[NodeConfig]) -> None:
     outcome = invoke("server run --grpc-address nowhere")
     assert outcome.exit_code == ExitCode.USAGE

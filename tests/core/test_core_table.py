@@ -9,7 +9,7 @@ import pytest
 from core_builders import FOREVER_MS, R1, Log, branch, scope
 
 from rendezvous_raft.core import machine
-from rendezvous_raft.core.machine import BRANCH_REGION_TRANSITIONS, REQUEST_TRANSITIONS
+from rendezvous_raft.core.model import BRANCH_REGION_TRANSITIONS, REQUEST_TRANSITIONS
 from rendezvous_raft.core.results import (
     Applied,
     BranchesClosed,

@@ -22,6 +22,15 @@ def test_ports_and_regions_are_dealt_out_in_turn() -> None:
     assert nodes[2].raft_address == "127.0.0.1:7622"
 
 
+def test_compatible_nodes_have_two_ports_more() -> None:
+    second = plan_nodes(count=2, regions=("eu",), base_port=7600, compat=True)[1]
+    assert second.compat_main_address == "127.0.0.1:7613"
+    assert second.compat_words23_address == "127.0.0.1:7614"
+    with pytest.raises(ValueError):
+        plan_nodes(count=1, regions=("eu",), base_port=65_532, compat=True)
+    assert plan_nodes(count=1, regions=("eu",), base_port=65_532)[0].compat_main_address is None
+
+
 def test_free_ports_are_all_different() -> None:
     assert len(set(free_ports(45))) == 45
     nodes = plan_nodes(count=15, regions=("eu",), base_port=0)

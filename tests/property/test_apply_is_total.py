@@ -19,6 +19,7 @@ from rendezvous_raft.core.commands import (
     NewBranch,
     Pulse,
     RegisterBranches,
+    RegisterNumbered,
     RegisterRequest,
     Scope,
 )
@@ -69,6 +70,14 @@ any_command: st.SearchStrategy[Command] = st.one_of(
     st.builds(
         RegisterBranches,
         command_ids,
+        names,
+        st.lists(any_branch, max_size=4).map(tuple),
+        numbers,
+    ),
+    st.builds(
+        RegisterNumbered,
+        command_ids,
+        st.just("") | names,
         names,
         st.lists(any_branch, max_size=4).map(tuple),
         numbers,

@@ -39,7 +39,9 @@ from rendezvous_raft.core.commands import (
     Command,
     EndWait,
     ExpireRequests,
+    NewBranch,
     Pulse,
+    RegisterNumbered,
     RegisterRequest,
     Scope,
 )
@@ -49,7 +51,7 @@ from rendezvous_raft.core.results import Rejected
 from rendezvous_raft.core.snapshot import digest
 from rendezvous_raft.limits import StateLimits
 from rendezvous_raft.testing.naive_model import EVERYWHERE, NaiveModel
-from rendezvous_raft.types import CommandId, LeaseId, Region, RequestId, Service, Status
+from rendezvous_raft.types import BranchId, CommandId, LeaseId, Region, RequestId, Service, Status
 
 BLANK = CommandId(b"")
 LEASES = st.sampled_from([LeaseId("w1"), LeaseId("w2"), LeaseId("w3")])
@@ -100,6 +102,15 @@ class MachineAgainstModel(RuleBasedStateMachine):
     @rule(choices=st.data())
     def register_more_branches(self, choices: st.DataObject) -> None:
         self.apply_new(choices.draw(self.registrations))
+
+    @rule(
+        request_id=st.just(RequestId("")) | request_ids,
+        prefix=st.sampled_from(["p", "q"]),
+        own=st.lists(st.sampled_from(["", "p_1", "p_2"]), max_size=3),
+    )
+    def register_numbered(self, request_id: RequestId, prefix: str, own: list[str]) -> None:
+        branches = tuple(NewBranch(BranchId(name), Service("s")) for name in own)
+        self.apply_new(RegisterNumbered(BLANK, request_id, prefix, branches, 1))
 
     @rule(choices=st.data())
     def close_branches(self, choices: st.DataObject) -> None:

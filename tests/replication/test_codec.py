@@ -51,6 +51,9 @@ COMMANDS = {
     c.RegisterBranches: st.builds(
         c.RegisterBranches, ids, texts, st.lists(branches, max_size=3).map(tuple), counts
     ),
+    c.RegisterNumbered: st.builds(
+        c.RegisterNumbered, ids, texts, texts, st.lists(branches, max_size=3).map(tuple), counts
+    ),
     c.CloseBranches: st.builds(
         c.CloseBranches, ids, st.lists(closes, max_size=3).map(tuple), counts
     ),

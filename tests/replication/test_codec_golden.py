@@ -49,6 +49,9 @@ COMMANDS: dict[str, c.Command] = {
         ),
         1,
     ),
+    "numbered": c.RegisterNumbered(
+        ID, RequestId(""), "rv_n1", (c.NewBranch(BranchId(""), Service("s")),), 3
+    ),
     "closes": c.CloseBranches(
         ID,
         (

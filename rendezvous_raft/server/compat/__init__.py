@@ -1,0 +1,1 @@
+"""The two wire formats of the original Rendezvous, translated to the use-cases."""
