@@ -9,8 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from rendezvous_raft.membership import MemberConfig, Membership
+from rendezvous_raft import errors
+from rendezvous_raft.membership import MemberConfig, Membership, RemoveMember
+from rendezvous_raft.replication.raft.handover import choose_successor
 from rendezvous_raft.replication.raft.links import Node
+from rendezvous_raft.replication.raft.membership_change import changed
 from rendezvous_raft.replication.raft.metadata import Birth
 from rendezvous_raft.testing.raft_bench import Letter, RaftBench
 from rendezvous_raft.types import NodeName, Region, Standing
@@ -268,6 +271,19 @@ def test_it_votes_again_once_its_return_is_committed(bench: RaftBench) -> None:
     assert bench.leaders() != ["a"]
 
 
+def test_those_who_came_back_vote_after_a_restart_of_all(bench: RaftBench) -> None:
+    """Nobody leads, so nobody can tell them what is committed."""
+    for number, name in enumerate(("b", "c"), start=1):
+        bench.begin_anew(name, Birth(30 + number, founding=False))
+        bench.live(3)
+    assert agreed(bench).voters() == ("a", "b", "c")
+    for name in bench.names:
+        bench.crash(name)
+    bench.cut("a")
+    bench.live(3)
+    assert len(bench.leaders()) == 1
+
+
 def test_a_directory_that_was_emptied_by_hand_stops(bench: RaftBench) -> None:
     """Its configuration says that it is a voter, and it has forgotten what it promised."""
     bench.begin_anew("c", Birth(33, founding=True))
@@ -298,6 +314,85 @@ def test_one_that_rejoins_starts_with_nothing_known_of_its_log(bench: RaftBench)
     assert bench["a"].raft.match_index[Node("c")] == 0
     bench.live(3)
     assert bench["c"].applied == bench["a"].applied
+
+
+def test_one_that_was_away_meanwhile_follows_who_came_back() -> None:
+    """Its membership still names the lost directory of the one that leads now."""
+    bench = named_directories("a", "b", "c", "d", "e")
+    bench.cut("e")
+    bench.begin_anew("c", Birth(33, founding=False))
+    bench.live(3)
+    bench.elect("c")
+    bench.propose("c", b"x")
+    bench.settle()
+    bench.heal()
+    bench.live(3)
+    assert bench.leaders() == ["c"]
+    assert bench["e"].applied == [b"x"]
+
+
+def test_one_that_was_away_meanwhile_votes_for_who_came_back() -> None:
+    """Of five, two are down, and only one has everything: the one that came back."""
+    bench = named_directories("a", "b", "c", "d", "e")
+    bench.cut("e")
+    bench.begin_anew("c", Birth(33, founding=False))
+    bench.live(3)
+    bench.cut("b")
+    bench.propose("a", b"x")
+    bench.settle()
+    bench.cut("a")
+    bench.cut("d")
+    for name in ("b", "e"):
+        bench.heal_between("c", name)
+        bench["c"].raft.peer_connected(Node(name))
+    bench.heal_between("b", "e")
+    bench.live(5)
+    assert bench.leaders() == ["c"]
+
+
+def test_one_that_came_back_counts_for_nothing_before_it_is_let_in() -> None:
+    """Nor where no directory was ever named for it: it may have voted in a later term."""
+    bench = RaftBench("a", "b", "c")
+    for number, name in enumerate(("a", "b"), start=1):
+        bench.begin_anew(name, Birth(number, founding=True))
+    bench.cut("c")
+    bench.elect("a")
+    bench.live(0.2)
+    known = bench["a"].raft.membership.find("c")
+    assert known is not None
+    assert known.incarnation == 0
+    bench.cut("b")
+    bench.begin_anew("c", Birth(33, founding=False))
+    bench.heal_between("a", "c")
+    bench.propose("a", b"x")
+    for _ in range(10):
+        bench.take("join")
+        for letter in list(bench.letters):
+            bench.deliver(letter)
+    assert bench["a"].applied == []
+    bench.heal()
+    bench.live(3)
+    assert bench["c"].applied == bench["a"].applied == [b"x"]
+    assert agreed(bench).voters() == ("a", "b", "c")
+
+
+def test_none_is_removed_while_another_is_coming_back(bench: RaftBench) -> None:
+    """The one that is coming back can be reached, and cannot agree to anything yet."""
+    bench.cut("b")
+    bench.begin_anew("c", Birth(33, founding=False))
+    bench.heal_between("a", "c")
+    with pytest.raises(errors.Unavailable, match="only 1 of 2 voters"):
+        changed(bench["a"].raft, RemoveMember(NodeName("b")))
+
+
+def test_leadership_is_handed_to_a_voter(bench: RaftBench) -> None:
+    """Of those whose logs are complete the last by name would be the non-voter."""
+    add(bench, "d", Standing.NON_VOTER)
+    bench.begin_anew("d", Birth(44, founding=False))
+    bench.live(1)
+    assert str(choose_successor(bench["a"].raft, None).id) == "c"
+    with pytest.raises(errors.InvalidArgument, match="does not vote"):
+        choose_successor(bench["a"].raft, NodeName("d"))
 
 
 def test_a_request_to_join_finds_the_leader(bench: RaftBench) -> None:
