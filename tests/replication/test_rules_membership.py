@@ -271,6 +271,62 @@ def test_it_votes_again_once_its_return_is_committed(bench: RaftBench) -> None:
     assert bench.leaders() != ["a"]
 
 
+def test_one_whose_admission_was_overwritten_asks_again() -> None:
+    """Its log names it, the leader's does not, and that log cannot reach it before it is let in."""
+    bench = named_directories("a", "b", "c", "d", "e")
+    bench.cut("a")
+    bench.begin_anew("c", Birth(33, founding=False))
+    for other in ("b", "d", "e"):
+        bench.cut_between("c", other)
+    bench.heal_between("a", "c")
+    bench.settle()
+    own = bench["c"].raft.membership.find("c")
+    assert own is not None
+    assert own.incarnation == 33
+    bench.cut("a")
+    bench.elect("b")
+    bench.propose("b", b"x")
+    bench.settle()
+    bench.heal()
+    bench.live(3)
+    assert bench.leaders() == ["b"]
+    assert agreed(bench).voters() == ("a", "b", "c", "d", "e")
+    assert bench["c"].applied == [b"x"]
+
+
+def test_one_that_was_removed_can_be_added_again_though_its_log_names_it(bench: RaftBench) -> None:
+    add(bench, "d")
+    bench.begin_anew("d", Birth(44, founding=False))
+    bench.live(3)
+    leader = bench["a"].raft
+    leader.propose_membership(leader.membership.without("d"))
+    bench.settle()
+    named = bench["d"].raft.membership.find("d")
+    assert named is not None
+    assert named.incarnation == 44
+    add(bench, "d")
+    bench.live(3)
+    assert agreed(bench).voters() == ("a", "b", "c", "d")
+
+
+def test_one_that_knows_none_of_the_members_asks_who_leads(bench: RaftBench) -> None:
+    """Since it was founded, its cluster has got other members, and they reach it."""
+    for number, name in enumerate(("d", "e", "f"), start=41):
+        add(bench, name)
+        bench.begin_anew(name, Birth(number, founding=False))
+        bench.live(3)
+    bench.elect("d")
+    for name in ("a", "b"):
+        leader = bench["d"].raft
+        leader.propose_membership(leader.membership.without(name))
+        bench.live(1)
+        bench.cut(name)
+    bench.begin_anew("c", Birth(33, founding=False))
+    assert [str(peer.id) for peer in bench["c"].raft.peers] == ["a", "b"]
+    bench.live(3)
+    assert agreed_among(bench, "c", "d", "e", "f").voters() == ("c", "d", "e", "f")
+
+
 def test_those_who_came_back_vote_after_a_restart_of_all(bench: RaftBench) -> None:
     """Nobody leads, so nobody can tell them what is committed."""
     for number, name in enumerate(("b", "c"), start=1):

@@ -38,6 +38,8 @@ class Changing(Following):
     """Membership changes, on the leader and on those who come."""
 
     _announce_due_s = float("-inf")
+    _is_unknown = False
+    """Whether the leader said that it does not know this directory; asked about once each time."""
 
     def tick(self) -> float:
         """See `Elections.tick`."""
@@ -116,6 +118,9 @@ class Changing(Following):
                     " see `rendezvous server rejoin`"
                 )
         else:
+            # The log may name it all the same: by an entry that the leader has not, or from before
+            # it was removed. It cannot get the leader's log either before it is let in.
+            self._is_unknown = not self.birth.founding
             self.host.not_member()
 
     # Those who come
@@ -123,14 +128,19 @@ class Changing(Following):
     def _announce(self) -> float:
         """Asks to be let in, until the membership names this directory; when to ask again."""
         own = self.membership.find(self.name)
-        if own is not None and own.incarnation == self.birth.incarnation:
+        is_named = own is not None and own.incarnation == self.birth.incarnation
+        if is_named and not self._is_unknown:
             return float("inf")
         now_s = self.clock()
         if now_s >= self._announce_due_s:
             self._announce_due_s = now_s + ANNOUNCE_S
+            self._is_unknown = False
             request = {"type": "join", "name": self.name, "incarnation": self.birth.incarnation}
             for peer in self.peers:
                 self.links.send(peer, {**request, "term": self.term})
+            if self.leader_node not in (None, *self.peers):
+                # A directory that begins anew knows the members of its configuration only.
+                self.links.send(self.leader_node, {**request, "term": self.term})
         return self._announce_due_s
 
     def _on_join(self, node: Node, message: Message) -> None:

@@ -329,6 +329,8 @@ class Judge:
             if node.believed.get(name, 0) == index:
                 continue
             node.believed[name] = index
+            if log.membership.find(name) is None:
+                continue  # what is left of one that was removed counts for nothing
             follower = self.electorate.nodes[name]
             of_term = log.term_at(index)
             # One that is in a later term may have been told to drop it since.
