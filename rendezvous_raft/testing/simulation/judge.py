@@ -28,31 +28,11 @@ from rendezvous_raft.replication.raft.memberships import MEMBERSHIP
 from rendezvous_raft.replication.raft.metadata import Birth
 from rendezvous_raft.testing.simulation.electorate import Electorate, NodeRecord
 from rendezvous_raft.testing.simulation.stable_log import WrittenEntry
+from rendezvous_raft.testing.simulation.verdict import Tally, Violation
 
 DIGEST_INTERVAL = 64
 """Entries between digests of the whole state."""
 _NOT_TERMS_OF_THEIR_OWN = ("pre_vote", "pre_vote_reply")
-
-
-@dataclass(slots=True)
-class Tally:
-    """How often an invariant was evaluated."""
-
-    evaluated: int = 0
-    meaningful: int = 0
-    """Of these, how often it could have failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """Something that must never happen has happened."""
-
-    now_s: float
-    invariant: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"at {self.now_s:.4f} s: {self.invariant}: {self.what}"
 
 
 @dataclass(slots=True)

@@ -21,12 +21,13 @@ from rendezvous_raft.testing.simulation.agenda import Agenda
 from rendezvous_raft.testing.simulation.electorate import Electorate, NodeRecord
 from rendezvous_raft.testing.simulation.faults import Faults
 from rendezvous_raft.testing.simulation.host import Around, Host
-from rendezvous_raft.testing.simulation.judge import Judge, Tally, Violation
+from rendezvous_raft.testing.simulation.judge import Judge
 from rendezvous_raft.testing.simulation.loop import Spinning
 from rendezvous_raft.testing.simulation.network import Link, Network
 from rendezvous_raft.testing.simulation.profile import Profile, draw_profile
 from rendezvous_raft.testing.simulation.stable_log import StableLog
 from rendezvous_raft.testing.simulation.trace import Trace
+from rendezvous_raft.testing.simulation.verdict import Tally, Violation
 from rendezvous_raft.testing.simulation.waits import Waiters
 from rendezvous_raft.testing.simulation.workload import Clients, Outcomes
 from rendezvous_raft.types import CommandId, NodeName, Region
