@@ -5,8 +5,6 @@ Deadlines are absolute, in seconds of `Clock.monotonic_s()`. Durations are secon
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rendezvous_raft.core.commands import Close, NewBranch, Scope
 from rendezvous_raft.types import (
     BranchId,
@@ -22,9 +20,10 @@ from rendezvous_raft.types import (
     WaitOutcome,
     Zone,
 )
+from rendezvous_raft.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Freshness:
     """How fresh a read has to be (semantics G3)."""
 
@@ -32,7 +31,7 @@ class Freshness:
     min_revision: Revision = Revision(0)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchRegistration:
     """W2, W3. A missing request id is chosen by the caller of the use-case, before this."""
 
@@ -41,7 +40,7 @@ class BranchRegistration:
     await_registration_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NumberedRegistration:
     """5.4: ids are numbered by the state; see `RegisterNumbered` for what is left empty."""
 
@@ -52,7 +51,7 @@ class NumberedRegistration:
     """Of every attempt of the call, so that a retry gets the first answer; None chooses one."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchClosing:
     """W4, W5."""
 
@@ -62,7 +61,7 @@ class BranchClosing:
     """As in `NumberedRegistration`; not together with `await_registration_s`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WaitQuery:
     """R1."""
 
@@ -75,7 +74,7 @@ class WaitQuery:
     freshness: Freshness = Freshness()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OpenBranch:
     """A branch that keeps a wait blocked."""
 
@@ -89,7 +88,7 @@ class OpenBranch:
     registered: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WaitAnswer:
     """How a wait ended."""
 
@@ -101,7 +100,7 @@ class WaitAnswer:
     """False when the scope names a service, region or tag that the request never used."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CheckAnswer:
     """C1. The maps are None unless details were asked for."""
 
@@ -111,7 +110,7 @@ class CheckAnswer:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecognitionAnswer:
     """What of a scope the request ever used (`queries.Recognition`)."""
 
@@ -121,7 +120,7 @@ class RecognitionAnswer:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RegionsAnswer:
     """C2: status per region ever used."""
 
@@ -129,7 +128,7 @@ class RegionsAnswer:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DependenciesAnswer:
     """D1: services with open branches that depend on the one asked for."""
 
@@ -138,7 +137,7 @@ class DependenciesAnswer:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RegionDescription:
     """Status of a branch in one region; `closed_at_ms` is None while open."""
 
@@ -147,7 +146,7 @@ class RegionDescription:
     closed_at_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchDescription:
     """A branch, for people."""
 
@@ -164,7 +163,7 @@ class BranchDescription:
     status: Status
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WaiterDescription:
     """A blocked wait; `blocked_for_s` is None for one that another node serves."""
 
@@ -173,7 +172,7 @@ class WaiterDescription:
     blocked_for_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestDescription:
     """Q1: a request with its branches and waiters."""
 
@@ -186,7 +185,7 @@ class RequestDescription:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestSummary:
     """A request in a listing."""
 
@@ -198,7 +197,7 @@ class RequestSummary:
     registered_at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestPage:
     """One page of a listing; `next_after` is None on the last."""
 
@@ -207,7 +206,7 @@ class RequestPage:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SubscriptionKey:
     """What a subscriber watches."""
 
@@ -218,7 +217,7 @@ class SubscriptionKey:
     resume_revision: Revision = Revision(0)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchIsOpen:
     """Subscription event: a monitored branch is open in the region."""
 
@@ -231,7 +230,7 @@ class BranchIsOpen:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchIsClosed:
     """Subscription event: a branch of the subscription was closed there, or expired."""
 
@@ -241,7 +240,7 @@ class BranchIsClosed:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Synced:
     """Subscription event: everything open at `revision` has been delivered."""
 
