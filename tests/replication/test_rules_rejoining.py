@@ -66,6 +66,7 @@ def test_a_forgotten_acknowledgement_is_not_lost(bench: RaftBench) -> None:
 def test_a_forgotten_vote_is_not_given_twice(bench: RaftBench) -> None:
     """C votes for b and forgets it; the same term comes to ask again for another."""
     request = {"type": "vote", "last_index": 99, "last_term": 99, "transfer": True}
+    request["incarnation"] = 3
     term = bench["c"].raft.term + 1
     bench.deliver(Letter("b", "c", {**request, "term": term}))
     assert bench.take("vote_reply", sender="c")
@@ -151,6 +152,28 @@ def test_those_who_came_back_vote_after_a_restart_of_all(bench: RaftBench) -> No
     bench.cut("a")
     bench.live(3)
     assert len(bench.leaders()) == 1
+
+
+def test_one_that_was_let_in_votes_though_its_log_does_not_tell_yet(bench: RaftBench) -> None:
+    """It votes, as the others know; of three, another directory is lost, and all restart."""
+    bench.begin_anew("c", Birth(33, founding=False))
+    bench.propose("a", b"x")
+    while standing(bench, "a", "c") is Standing.VOTER:
+        bench.advance(0.01)
+        bench.deliver(bench.letters[0])
+    while standing(bench, "a", "c") is Standing.JOINING:
+        bench.advance(0.01)
+        bench.deliver(bench.letters[0])
+    bench.cut("c")
+    bench.settle()
+    assert bench["a"].raft.commit_index == bench["a"].log.membership_index
+    assert standing(bench, "c", "c") is Standing.JOINING
+    bench.begin_anew("b", Birth(32, founding=False))
+    for name in ("a", "c"):
+        bench.crash(name)
+    bench.heal()
+    bench.live(5)
+    assert agreed(bench).voters() == ("a", "b", "c")
 
 
 def test_a_directory_that_was_emptied_by_hand_stops(bench: RaftBench) -> None:

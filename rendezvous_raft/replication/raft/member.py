@@ -153,8 +153,8 @@ class Member(GuardedSyncObj):
         A directory that was there from the beginning remembers them all. Another one is free of
         them once a membership that names it is committed: from then on no majority that its
         forerunner was part of can elect or commit anything (DESIGN.md, Rejoining). One that names
-        it a voter says so too, wherever it stands in the log: it was made after the one that let it
-        in was committed. After a restart nothing else may tell, before there is a leader.
+        it a voter says so too, committed or not: it was made after the one that let it in was.
+        After a restart nothing else may tell, before there is a leader.
         """
         own = self.membership.find(self.name)
         if self.birth.founding:
