@@ -80,6 +80,7 @@ PUBLIC = [
     "SubscriptionOverflow",
     "Unauthenticated",
     "Unavailable",
+    "Verdict",
     "WaitOutcome",
     "WaitResult",
     "WaiterDescription",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from rendezvous_raft.core.commands import Close, NewBranch, Scope
 from rendezvous_raft.types import (
+    ALL_REGIONS,
     BranchId,
     BranchKind,
     CommandId,
@@ -17,6 +18,7 @@ from rendezvous_raft.types import (
     Service,
     Status,
     Tag,
+    Verdict,
     WaitOutcome,
     Zone,
 )
@@ -138,12 +140,29 @@ class DependenciesAnswer:
 
 
 @value
+class DescriptionQuery:
+    """Q1. With a scope, each branch tells what a wait with that scope makes of it."""
+
+    request_id: RequestId
+    scope: Scope | None = None
+    required_branches: tuple[BranchId, ...] = ()
+    """What such a wait requires."""
+    open_only: bool = False
+    """Leaves out the branches that are closed."""
+    freshness: Freshness = Freshness()
+    await_registration_s: float = 0.0
+    """For a watch: how long to wait for an unknown request."""
+
+
+@value
 class RegionDescription:
     """Status of a branch in one region; `closed_at_ms` is None while open."""
 
     region: Region
     status: Status
     closed_at_ms: int | None
+    subscribers: int = 0
+    """While open and monitored: subscriptions of this node that are told of it."""
 
 
 @value
@@ -161,20 +180,34 @@ class BranchDescription:
     locator: bytes
     registered_at_ms: int
     status: Status
+    verdict: Verdict | None = None
+    """None: no scope was asked about."""
 
 
 @value
 class WaiterDescription:
-    """A blocked wait; `blocked_for_s` is None for one that another node serves."""
+    """A blocked wait of this node, or a lease of another one."""
 
     node: str
     scope: Scope
     blocked_for_s: float | None
+    """None for one that another node serves."""
+    leased: bool = False
+    """Whether a lease tells all nodes of it (R7)."""
+    held_by: tuple[BranchId, ...] = ()
+    """The first branches that hold it, in registration order."""
+    held_by_more: bool = False
+    missing_branches: tuple[BranchId, ...] = ()
+    """Required and not registered; unknown for a wait of another node."""
+    awaits_registration: bool = False
+    """Whether it waits for something that was never used (R4); unknown likewise."""
+    lease_ends_in_s: float | None = None
+    """For a wait of another node: cluster time until its lease ends unless it is renewed."""
 
 
 @value
 class RequestDescription:
-    """Q1: a request with its branches and waiters."""
+    """Q1: a request with its branches and waiters, as one node knows them."""
 
     request_id: RequestId
     status: Status
@@ -183,6 +216,14 @@ class RequestDescription:
     branches_total: int
     waiters: tuple[WaiterDescription, ...]
     revision: Revision
+    node: str = ""
+    node_region: Region = ALL_REGIONS
+    answered_at_ms: int = 0
+    branches_open: int = 0
+    expires_in_s: float = 0.0
+    """Cluster time until it may be dropped if nothing changes and nobody waits (L2)."""
+    missing_branches: tuple[BranchId, ...] = ()
+    """Of those that the question requires."""
 
 
 @value

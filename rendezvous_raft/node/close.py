@@ -6,6 +6,7 @@ from typing import cast
 
 from rendezvous_raft import errors
 from rendezvous_raft.core.commands import Close, CloseBranches
+from rendezvous_raft.core.model import Branch
 from rendezvous_raft.core.results import BranchesClosed, CloseOutcome
 from rendezvous_raft.node.admission import Admission
 from rendezvous_raft.node.calls import BranchClosing
@@ -42,9 +43,13 @@ class EarlyReleases:
             else:
                 del self._counts[key]
 
-    def covers(self, branch_id: BranchId, region: Region) -> bool:
-        """Whether a close of the branch in the region is on its way through this node."""
-        return bool(self._counts) and (branch_id, region) in self._counts
+    def covers(self, branch: Branch, region: Region) -> bool:
+        """Whether a close of the branch in the region is on its way through this node.
+
+        One of a region that the branch does not have will be refused: it covers nothing.
+        """
+        counts = self._counts
+        return bool(counts) and region in branch.regions and (branch.branch_id, region) in counts
 
 
 class Closing:

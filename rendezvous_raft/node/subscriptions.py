@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 from rendezvous_raft import errors
 from rendezvous_raft.core import queries
@@ -77,7 +77,10 @@ class Subscriber:
 
 
 class Subscriptions:
-    """The subscribers of this node, fed from applied events."""
+    """The subscribers of this node, fed from applied events.
+
+    `changed` is told whenever they become more or fewer.
+    """
 
     def __init__(
         self,
@@ -85,7 +88,9 @@ class Subscriptions:
         limits: NodeLimits,
         admission: Admission,
         observer: NodeObserver,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
+        self._changed = changed
         self._replicator = replicator
         self._limits = limits
         self._admission = admission
@@ -122,6 +127,7 @@ class Subscriptions:
                 details={"limit": "subscribers_per_key_max", "value": str(len(watching))},
             )
         watching.append(subscriber)
+        self._changed()
         # A member's share changes with its group: what it had seen before says nothing of it now.
         after = Revision(0) if key.group else key.resume_revision
         for branch in self._open_branches(key, after):
@@ -138,6 +144,7 @@ class Subscriptions:
             return
         before = [other for other in watching if other.key.group == key.group]
         watching.remove(subscriber)
+        self._changed()
         if not watching:
             del self._by_service[key.service][key.region]
             if not self._by_service[key.service]:
@@ -260,6 +267,12 @@ class Subscriptions:
             for service, regions in self._by_service.items()
             for region, watching in regions.items()
         }
+
+    def count_told(self, service: Service, region: Region, tag: Tag) -> int:
+        """Subscribers that are told of a branch; region `""` asks about a global one."""
+        regions = self._by_service.get(service, {})
+        watching = regions.values() if not region else (regions.get(region, ()),)
+        return sum(subscriber.wants(tag) for several in watching for subscriber in several)
 
     def queue_len_longest(self) -> int:
         """Length of the longest queue."""

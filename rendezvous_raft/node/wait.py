@@ -105,12 +105,15 @@ class Waits:
             lease = self._leases.begin(query.request_id, query.scope)
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiter = Waiter(query.request_id, query.scope, look.look, woken, since_s)
+        waiter.required_branches = query.required_branches
+        waiter.awaits_registration = look.awaiting
+        waiter.leased = lease is not None
         self._index.park(waiter)
         try:
             if look.awaiting and await_end_s < end_s:
                 if await self._sleep(woken, await_end_s):
                     return WaitOutcome.BLOCKED
-                look.awaiting = False
+                look.awaiting = waiter.awaits_registration = False
                 if look.look():
                     return WaitOutcome.BLOCKED if look.was_blocked else WaitOutcome.IMMEDIATE
             released = await self._sleep(woken, end_s) or look.look()
@@ -185,13 +188,7 @@ class _Look:
     def _first_blocking(self, state: State, request: Request) -> Branch | None:
         scope = self.query.scope
         for branch in queries.open_in_scope(state, request, scope):
-            # A close of a region that the branch does not have will be refused: it covers nothing.
-            covered = (
-                self._early is not None
-                and scope.region in branch.regions
-                and self._early.covers(branch.branch_id, scope.region)
-            )
-            if not covered:
+            if self._early is None or not self._early.covers(branch, scope.region):
                 return branch
         return None
 
