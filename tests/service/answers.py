@@ -54,7 +54,6 @@ def _judge_error(world: World, call: Call) -> None:
     if not call.operation.is_write:
         world.check("an error of a read is definite", definite, f"{call}: {call.facts}")
     if call.status in UNSERVED:
-        world.counts[f"calls: {call.facts['rendezvous-code']}"] += 1
         return
     revision = int(call.facts["rendezvous-revision"])
     found = (call.status, call.facts["rendezvous-code"])
@@ -247,7 +246,7 @@ def _judge_wait(world: World, call: Call, model: Model) -> None:
         meaningful=bool(model.of(request)),
     )
     if early:
-        world.meaningful["waits released before the commit"] += 1
+        world.seen["a wait is released before the commit"] += 1
     if answer.prevented_inconsistency and not operation.patience_s:
         was_blocked = any(
             model.blocking(request, scope)

@@ -81,6 +81,8 @@ class Service(RuleBasedStateMachine):
     """Of all examples of this process, by rule; the rest by property."""
     looked: Counter[str] = Counter()
     meaningful: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    """How calls ended, and what else came about."""
     examples = 0
     told: Callable[[], None] = staticmethod(lambda: None)
     """Is called after each example."""
@@ -506,5 +508,6 @@ class Service(RuleBasedStateMachine):
             world.bury()
             Service.looked.update(world.counts)
             Service.meaningful.update(world.meaningful)
+            Service.seen.update(world.seen)
             Service.examples += 1
             Service.told()

@@ -252,6 +252,8 @@ class World:
         self.faults: list[str] = []
         self.counts: Counter[str] = Counter()
         self.meaningful: Counter[str] = Counter()
+        self.seen: Counter[str] = Counter()
+        """How calls ended, and what else came about."""
         self.confirmable_s: dict[str, float | None] = dict.fromkeys(NODES)
         """Since when each node's reads can be confirmed."""
         self.confirmable_turn = dict.fromkeys(NODES, 0)
@@ -431,6 +433,7 @@ class World:
 
     def _end(self, call: Call, status: str) -> None:
         call.status, call.ended_s, call.ended_step = status, self.now_s, self.step
+        self.seen[f"{call.operation.method}: {call.facts.get('rendezvous-code', status)}"] += 1
 
     def cancel(self, call: Call) -> None:
         """Its client goes away."""
@@ -476,6 +479,7 @@ class World:
             origin = self.origins[command.command_id]
             remembered = not isinstance(command, c.BeginWait | c.EndWait | c.ExpireRequests)
             if remembered and command.command_id in self.first:
+                self.seen["a command is in the log twice"] += 1
                 said = self.first[command.command_id]
             else:
                 said = self._tell(model, command, origin)
