@@ -19,12 +19,16 @@ from rendezvous_raft.types import (
     BranchKind,
     CommandId,
     LeaseId,
+    MemberId,
     Region,
     RequestId,
     Service,
     Tag,
     Zone,
 )
+
+GROUPS_VERSION = 2
+"""The version that brought the commands of subscription groups (style P10)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,41 @@ class EndWait:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinGroup:
+    """U5: a subscription takes part in its group. Repeating it renews the membership."""
+
+    command_id: CommandId
+    member_id: MemberId
+    service: Service
+    region: Region
+    group: str
+    """Not empty."""
+    tags: tuple[Tag, ...]
+    """The subscription's filter; empty: every tag."""
+    node: str
+    """That serves the subscription, and renews the membership."""
+    ttl_ms: int
+    """Cluster time after which the membership ends unless it is renewed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenewMembers:
+    """U5: these memberships last this much longer from now. One that has ended stays ended."""
+
+    command_id: CommandId
+    member_ids: tuple[MemberId, ...]
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveGroups:
+    """U5: these subscriptions have ended, however they ended."""
+
+    command_id: CommandId
+    member_ids: tuple[MemberId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Pulse:
     """L1: cluster time advances by the leader's monotonic time since its last pulse, capped."""
 
@@ -178,6 +217,9 @@ Command: TypeAlias = (
     | CloseBranches
     | BeginWait
     | EndWait
+    | JoinGroup
+    | RenewMembers
+    | LeaveGroups
     | Pulse
     | ExpireRequests
     | ActivateVersion

@@ -6,7 +6,7 @@ import secrets
 import time
 
 from rendezvous_raft.limits import ID_BYTES_MAX
-from rendezvous_raft.types import BranchId, CommandId, LeaseId, RequestId
+from rendezvous_raft.types import BranchId, CommandId, LeaseId, MemberId, RequestId
 
 _ID_BYTES = 10
 
@@ -47,6 +47,10 @@ class RandomIds:
     def lease_id(self) -> LeaseId:
         """`lease-` and a unique part."""
         return LeaseId(f"lease-{_unique()}")
+
+    def member_id(self) -> MemberId:
+        """`member-` and a unique part."""
+        return MemberId(f"member-{_unique()}")
 
 
 def _unique() -> str:

@@ -63,6 +63,10 @@ class StatusPage:
                 {"service": service, "region": region, "count": count}
                 for (service, region), count in sorted(statistics.subscribers.items())
             ],
+            "groups": [
+                {"service": service, "region": region, "group": group, "members": count}
+                for (service, region, group), count in sorted(statistics.group_members.items())
+            ],
             "limits": {**as_table(), **dataclasses.asdict(self._node.limits)},
             "config": self._config.masked(),
         }

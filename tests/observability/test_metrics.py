@@ -45,6 +45,7 @@ STATISTICS = NodeStatistics(
     branches_open_by_region={"eu": 2, "us": 1, "ap": 5},
     waits_in_progress=5,
     subscribers={("post", "eu"): 1, ("post", "us"): 2},
+    group_members={("post", "eu", "g"): 2, ("post", "eu", "h"): 1, ("post", "us", "g"): 1},
     subscription_queue_len_longest=6,
     proposals_in_flight=7,
     draining=False,
@@ -162,7 +163,7 @@ def test_gauges_are_of_the_moment(registry: MetricsRegistry) -> None:
     assert seen.value("raft_proposals_in_flight") == 7
     assert seen.value("subscription_queue_length_max") == 6
     changed = replace(STATUS, leader=None, role=Role.CANDIDATE, members=STATUS.members[:2])
-    later = replace(STATISTICS, branches_open_by_region={}, subscribers={})
+    later = replace(STATISTICS, branches_open_by_region={}, subscribers={}, group_members={})
     metrics.refresh(status=replace(changed, read_only="full"), statistics=later)
     seen = Exposition(registry)
     assert seen.value("raft_has_leader") == seen.value("raft_is_leader") == 0

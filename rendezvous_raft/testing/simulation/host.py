@@ -37,7 +37,15 @@ from rendezvous_raft.testing.simulation.network import Network
 from rendezvous_raft.testing.simulation.profile import Profile
 from rendezvous_raft.testing.simulation.stable_log import WrittenEntry
 from rendezvous_raft.testing.simulation.trace import Trace
-from rendezvous_raft.types import BranchId, CommandId, LeaseId, NodeName, Region, RequestId
+from rendezvous_raft.types import (
+    BranchId,
+    CommandId,
+    LeaseId,
+    MemberId,
+    NodeName,
+    Region,
+    RequestId,
+)
 
 T = TypeVar("T")
 
@@ -69,6 +77,10 @@ class SeededIds:
     def lease_id(self) -> LeaseId:
         """See `IdSource`."""
         return LeaseId(f"l{self._rng.getrandbits(64):016x}")
+
+    def member_id(self) -> MemberId:
+        """See `IdSource`."""
+        return MemberId(f"m{self._rng.getrandbits(64):016x}")
 
 
 class _Clock:
