@@ -64,6 +64,8 @@ class FakeReplicator:
         self.parked_by_others: tuple[RequestId, ...] = ()
         self.command_version = COMMAND_VERSION
         """What every member can apply."""
+        self.others: list[FakeReplicator] = []
+        """Engines of other nodes of the cluster, where what is committed here is committed too."""
         self.opened = self.closed = False
         self._clock = clock
         self._limits = limits
@@ -82,9 +84,11 @@ class FakeReplicator:
         del self.proposals[: len(taken)]
         self._history.extend((proposal.command, proposal.answer) for proposal in taken)
         self._advance()
+        for other in self.others:
+            other.commit_elsewhere(*[proposal.command for proposal in taken])
 
     def commit_elsewhere(self, *commands: Command) -> None:
-        """The cluster commits commands that another node proposed."""
+        """The cluster commits commands that another node proposed; `others` are not told."""
         self._history.extend((command, None) for command in commands)
         self._advance()
 
