@@ -125,6 +125,7 @@ class GroupKeeper:
 
     async def close(self) -> None:
         """Blocks until what has left is ended, or that has failed. Every subscription is over."""
+        self._begin_to_end()
         for task in (*self._joining.values(), self._renewing):
             if task is not None:
                 task.cancel()
@@ -159,10 +160,14 @@ class GroupKeeper:
     def _end_soon(self, member_ids: Sequence[MemberId]) -> None:
         self._leaving.update(dict.fromkeys(member_ids))
         if self._ending is None:
+            # Not at once: others may leave in the same turn.
+            asyncio.get_running_loop().call_soon(self._begin_to_end)
+
+    def _begin_to_end(self) -> None:
+        if self._leaving and self._ending is None:
             self._ending = asyncio.get_running_loop().create_task(self._end())
 
     async def _end(self) -> None:
-        """What leaves in one turn is ended by one command."""
         try:
             while self._leaving:
                 taken = tuple(self._leaving)[:MEMBERS_PER_COMMAND]
