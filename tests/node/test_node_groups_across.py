@@ -61,6 +61,7 @@ async def test_what_a_member_on_another_node_leaves_goes_to_its_heirs(cluster: C
     monitors = [(await joined(bench))[0] for bench in cluster.benches]
     cluster.opened(*(branch(name, "eu") for name in names(90)))
     await read_all(monitors)
+    assert all(10 <= len(monitor.watched) <= 50 for monitor in monitors)
     leaver = monitors.pop()
     before = [set(monitor.watched) for monitor in monitors]
     await leaver.reader.close()
