@@ -145,7 +145,7 @@ class Subscriptions:
             return False
         if membership is None:
             return True
-        if branch_id in subscriber.given or not self._groups.gets(membership, branch_id, tag):
+        if not self._groups.gets(membership, branch_id, tag):
             return False
         subscriber.given[branch_id] = None
         return True
