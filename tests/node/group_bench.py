@@ -26,6 +26,16 @@ class Monitor:
         self.member_id = MemberId("")
         """Of its stream."""
 
+    def remembered(self) -> set[str]:
+        """What its node remembers to have given it."""
+        watching = self.bench.node._subscriptions._by_service[GROUP.service][GROUP.region]
+        (subscriber,) = [
+            one
+            for one in watching
+            if one.membership is not None and one.membership.member_id == self.member_id
+        ]
+        return set(subscriber.given)
+
     async def read(self) -> None:
         """Takes what there is."""
         events = await self.reader.read_nowait()

@@ -97,6 +97,14 @@ async def test_what_the_members_of_a_dead_node_had_goes_to_the_others(cluster: C
     cluster.check()
 
 
+async def test_members_of_a_dead_node_end_though_nothing_is_registered(cluster: Cluster) -> None:
+    # semantics: U5.1, U5.2
+    await joined(cluster.benches[1])
+    cluster.kill(cluster.benches[1])
+    await advance(LEASE_S + 3)
+    assert cluster.members() == []
+
+
 async def test_the_death_of_the_leader_ends_its_members_too(cluster: Cluster) -> None:
     # semantics: U4, U5, U5.1
     victim, survivor = [(await joined(bench))[0] for bench in cluster.benches[:2]]
@@ -463,7 +471,7 @@ async def test_nothing_open_is_without_a_watcher(cluster: Cluster, seed: int, wa
             shares = cluster.shares()
             assert {*shares} == {monitor.member_id for monitor in story.monitors}
             for monitor in story.monitors:
-                assert shares[monitor.member_id] <= monitor.watched
+                assert shares[monitor.member_id] <= monitor.watched == monitor.remembered()
             checked += 1
         else:
             assert cluster.members() == []
