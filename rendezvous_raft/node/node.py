@@ -81,6 +81,8 @@ class NodeStatistics:
     subscribers: dict[tuple[Service, Region], int]
     group_members: dict[GroupKey, int]
     """Members of each subscription group, on whichever nodes."""
+    command_version: int
+    """Highest version of commands that may be proposed."""
     subscription_queue_len_longest: int
     proposals_in_flight: int
     draining: bool
@@ -329,6 +331,7 @@ class Node:
             branches_open_by_region=dict(state.open_by_region),
             waits_in_progress=len(self._index),
             subscribers=self._subscriptions.counts(),
+            command_version=state.version,
             group_members={key: len(members) for key, members in state.groups.items()},
             subscription_queue_len_longest=self._subscriptions.queue_len_longest(),
             proposals_in_flight=self._admission.proposals,

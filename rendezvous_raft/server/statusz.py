@@ -49,6 +49,10 @@ class StatusPage:
             "read_only": status.read_only,
             "not_member": status.not_member,
             "unneeded_elections": status.unneeded_elections,
+            "commands": {
+                "version": statistics.command_version,
+                "known_to_all": status.command_version,
+            },
             "members": [plain(dataclasses.asdict(member)) for member in status.members],
             "counts": {
                 "requests": statistics.requests,

@@ -123,7 +123,7 @@ async def test_a_member_that_has_not_said_so_keeps_the_cluster_at_its_version(
     cluster: RaftCluster,
 ) -> None:
     """A node of an older version greets without a word about commands."""
-    # semantics: U5
+    # semantics: U5, U5.3
     leader = await cluster.leader()
     (first, _) = await cluster.followers()
     leader._raft.greeted(leader._raft.peers[0], first._raft.birth, 1)
@@ -165,7 +165,7 @@ async def test_two_members_divide_until_one_leaves(cluster: RaftCluster) -> None
 async def test_what_a_dead_node_watched_goes_to_the_others(
     cluster: RaftCluster, whose: str
 ) -> None:
-    # semantics: U2, U4, U5, U5.1
+    # semantics: U2, U4, U5, U5.1, U5.2
     leader = await cluster.leader()
     (first, second) = await cluster.followers()
     victim, survivor = (leader if whose == "leader" else first), second

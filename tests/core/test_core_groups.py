@@ -59,7 +59,7 @@ def test_what_has_ended_is_not_renewed() -> None:
 
 
 def test_a_membership_ends_with_its_time_and_says_so_once_for_each_group() -> None:
-    # semantics: U5, U5.1
+    # semantics: U5, U5.1, U5.2
     log = Log()
     log.join("m1", ttl_ms=50)
     log.join("m2", ttl_ms=50)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import random
 from collections import Counter
-from collections.abc import AsyncIterator
 
-import pytest
 from group_bench import GROUP, Cluster, Monitor, joined, names, read_all
-from node_bench import NodeBench, branch, close, failure_of, ids_of, key
+from node_bench import branch, close, failure_of, ids_of, key
 
 from rendezvous_raft import errors
 from rendezvous_raft.core.commands import JoinGroup, LeaveGroups, RenewMembers
@@ -19,13 +16,6 @@ from rendezvous_raft.node.subscriber import SHARE_BRANCHES_MAX
 from rendezvous_raft.testing.virtual_time import advance, settle
 
 LEASE_S = NodeLimits().lease_ttl_ms / 1000
-
-
-@pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    cluster = await Cluster(3).open()
-    yield cluster
-    await cluster.close()
 
 
 async def test_members_on_two_nodes_divide_new_branches_without_overlap(cluster: Cluster) -> None:
@@ -77,7 +67,7 @@ async def test_what_a_member_on_another_node_leaves_goes_to_its_heirs(cluster: C
 
 async def test_what_the_members_of_a_dead_node_had_goes_to_the_others(cluster: Cluster) -> None:
     """When its lease has ended: until then nobody can tell a dead node from a slow one."""
-    # semantics: U4, U5, U5.1
+    # semantics: U4, U5, U5.1, U5.2
     survivor, victim = [(await joined(bench))[0] for bench in cluster.benches[:2]]
     cluster.opened(*(branch(name, "eu") for name in names(40)))
     await read_all([survivor, victim])
@@ -106,7 +96,7 @@ async def test_members_of_a_dead_node_end_though_nothing_is_registered(cluster: 
 
 
 async def test_the_death_of_the_leader_ends_its_members_too(cluster: Cluster) -> None:
-    # semantics: U4, U5, U5.1
+    # semantics: U4, U5, U5.1, U5.2
     victim, survivor = [(await joined(bench))[0] for bench in cluster.benches[:2]]
     cluster.opened(*(branch(name, "eu") for name in names(40)))
     await read_all([survivor, victim])
@@ -126,7 +116,7 @@ async def test_members_are_renewed_for_as_long_as_they_read_or_not(cluster: Clus
     assert cluster.members() == before
     for bench, count in zip(cluster.benches, (3, 1, 0), strict=True):
         renewals = bench.engine.proposed_of(RenewMembers)
-        assert all(len(command.member_ids) == count for command in renewals)  # type: ignore[attr-defined]
+        assert {len(c.member_ids) for c in renewals if isinstance(c, RenewMembers)} <= {count}
         assert (6 <= len(renewals) <= 10) if count else not renewals
         assert len(bench.engine.proposed_of(JoinGroup)) == count
     assert await read_all(monitors) == set()
@@ -214,7 +204,7 @@ async def test_a_node_that_starts_anew_ends_the_memberships_of_its_earlier_life(
 
 async def test_who_cannot_become_a_member_is_given_everything(cluster: Cluster) -> None:
     """Without a leader it is better that two watch a branch than nobody."""
-    # semantics: U4, U5
+    # semantics: U4, U5, U5.3
     (other,) = await joined(cluster.benches[0])
     cluster.opened(*(branch(name, "eu") for name in names(20)))
     bench = cluster.benches[1]
@@ -241,7 +231,7 @@ async def test_who_cannot_become_a_member_is_given_everything(cluster: Cluster) 
 
 async def test_a_membership_that_ended_too_early_is_taken_up_again(cluster: Cluster) -> None:
     """A node that was cut off: the others took over, it goes on, and then takes its share back."""
-    # semantics: U4, U5, U5.1
+    # semantics: U4, U5, U5.1, U5.3
     one, other = [(await joined(bench))[0] for bench in cluster.benches[:2]]
     cluster.opened(*(branch(name, "eu") for name in names(30)))
     await read_all([one, other])
@@ -369,11 +359,8 @@ async def test_a_new_state_ends_the_streams_and_their_memberships(cluster: Clust
     assert cluster.members() == []
 
 
-# Versions (P10)
-
-
 async def test_before_all_can_divide_every_member_gets_everything() -> None:
-    # semantics: U5
+    # semantics: U5, U5.3
     cluster = Cluster(2)
     for bench in cluster.benches:
         bench.engine.state.state.version = bench.engine.command_version = 1
@@ -396,84 +383,3 @@ async def test_before_all_can_divide_every_member_gets_everything() -> None:
     assert {told[name] for name in names(30)} == {2}
     assert {told[name] for name in names(60, first=30)} == {1}
     await cluster.close()
-
-
-# Everything together
-
-
-class Story:
-    """A walk over everything that can happen to a group on three nodes."""
-
-    def __init__(self, cluster: Cluster, chance: random.Random) -> None:
-        self.cluster = cluster
-        self.chance = chance
-        self.monitors: list[Monitor] = []
-        self.still_open: set[str] = set()
-        self.seen: Counter[str] = Counter()
-        self.opened = 0
-
-    async def step(self) -> None:
-        chance, cluster = self.chance, self.cluster
-        kind = chance.choice(("join", "leave", "open", "open", "close", "lag", "hold", "time"))
-        self.seen[kind] += 1
-        bench: NodeBench = chance.choice(cluster.benches)
-        if kind == "join" and len(self.monitors) < 6:
-            self.monitors += await joined(bench)
-        elif kind == "leave" and len(self.monitors) > (chance.random() < 0.9):
-            await self.monitors.pop(chance.randrange(len(self.monitors))).reader.close()
-        elif kind == "open":
-            self.opened += 1
-            name = f"b{self.opened}"
-            cluster.opened(branch(name, "eu") if chance.random() < 0.7 else branch(name))
-            self.still_open.add(name)
-        elif kind == "close" and self.still_open:
-            name = chance.choice(sorted(self.still_open))
-            regions = cluster.benches[0].engine.state.state.branches[name].regions
-            where = "eu" if regions else ""
-            cluster.everywhere(cluster.benches[0].closing(close(name, where)))
-            self.still_open.discard(name)
-        elif kind == "lag" and bench is not cluster.benches[0]:
-            bench.engine.lagging = not bench.engine.lagging
-            if not bench.engine.lagging:
-                bench.engine.catch_up()
-        elif kind == "hold" and bench is not cluster.benches[0]:
-            bench.engine.holding = not bench.engine.holding
-            if not bench.engine.holding:
-                bench.engine.commit()
-        elif kind == "time":
-            await advance(chance.choice((0.3, 2.0, 12.0)))
-        if chance.random() < 0.5:
-            await read_all(self.monitors)
-
-    async def heal(self) -> None:
-        for bench in self.cluster.benches:
-            bench.engine.lagging = bench.engine.holding = False
-            bench.engine.commit()
-            bench.engine.catch_up()
-        await advance(3)
-        await read_all(self.monitors)
-
-
-@pytest.mark.parametrize("walk", range(6))
-async def test_nothing_open_is_without_a_watcher(cluster: Cluster, seed: int, walk: int) -> None:
-    """Whatever happens: once it is over, all that is open is watched, by its owner at least."""
-    # semantics: U2, U4, U5, U5.1
-    story = Story(cluster, random.Random(f"{seed} {walk}"))
-    checked = 0
-    for _ in range(6):
-        for _ in range(25):
-            await story.step()
-        await story.heal()
-        cluster.check()
-        if story.monitors:
-            assert await read_all(story.monitors) == story.still_open
-            assert len(cluster.members()) == len(story.monitors)
-            shares = cluster.shares()
-            assert {*shares} == {monitor.member_id for monitor in story.monitors}
-            for monitor in story.monitors:
-                assert shares[monitor.member_id] <= monitor.watched == monitor.remembered()
-            checked += 1
-        else:
-            assert cluster.members() == []
-    assert checked > 1
-    assert min(story.seen.values()) > 3

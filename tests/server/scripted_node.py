@@ -59,6 +59,7 @@ STATISTICS = NodeStatistics(
     branches_open_by_region={"eu": 2, "us": 1},
     waits_in_progress=5,
     subscribers={("post", "eu"): 1},
+    command_version=1,
     group_members={("post", "eu", "g"): 2},
     subscription_queue_len_longest=6,
     proposals_in_flight=7,

@@ -56,7 +56,8 @@ class Watcher:
         node = None if self.life is None else self.life.node
         if node is None:
             return MemberId("")
-        watching = node._subscriptions._by_service.get(KEY.service, {})  # noqa: SLF001 (looks inside)
+        # This is where one looks inside.
+        watching = node._subscriptions._by_service.get(KEY.service, {})  # noqa: SLF001
         for subscriber in watching.get(KEY.region, ()):
             if subscriber.key is self.key and subscriber.membership is not None:
                 return subscriber.membership.member_id
