@@ -18,6 +18,7 @@ from rendezvous_raft.types import (
     BranchKind,
     CommandId,
     LeaseId,
+    MemberId,
     Region,
     RequestId,
     Service,
@@ -25,6 +26,9 @@ from rendezvous_raft.types import (
     Zone,
 )
 from rendezvous_raft.values import value
+
+GROUPS_VERSION = 2
+"""The version that brought the commands of subscription groups (style P10)."""
 
 
 @value
@@ -132,6 +136,41 @@ class EndWait:
 
 
 @value
+class JoinGroup:
+    """U5: a subscription takes part in its group. Repeating it renews the membership."""
+
+    command_id: CommandId
+    member_id: MemberId
+    service: Service
+    region: Region
+    group: str
+    """Not empty."""
+    tags: tuple[Tag, ...]
+    """The subscription's filter; empty: every tag."""
+    node: str
+    """That serves the subscription, and renews the membership."""
+    ttl_ms: int
+    """Cluster time after which the membership ends unless it is renewed."""
+
+
+@value
+class RenewMembers:
+    """U5: these memberships last this much longer from now. One that has ended stays ended."""
+
+    command_id: CommandId
+    member_ids: tuple[MemberId, ...]
+    ttl_ms: int
+
+
+@value
+class LeaveGroups:
+    """U5: these subscriptions have ended, however they ended."""
+
+    command_id: CommandId
+    member_ids: tuple[MemberId, ...]
+
+
+@value
 class Pulse:
     """L1: cluster time advances by the leader's monotonic time since its last pulse, capped."""
 
@@ -178,6 +217,9 @@ Command: TypeAlias = (
     | CloseBranches
     | BeginWait
     | EndWait
+    | JoinGroup
+    | RenewMembers
+    | LeaveGroups
     | Pulse
     | ExpireRequests
     | ActivateVersion

@@ -111,6 +111,25 @@ class WaitLeaseChanged:
     request_id: RequestId
 
 
+@value
+class GroupChanged:
+    """A member joined a subscription group or left it: its branches are divided anew.
+
+    Fields:
+        service, region, group: which group.
+    """
+
+    service: Service
+    region: Region
+    group: str
+
+
 Event: TypeAlias = (
-    RequestOpened | BranchOpened | RegionClosed | RequestSettled | RequestExpired | WaitLeaseChanged
+    RequestOpened
+    | BranchOpened
+    | RegionClosed
+    | RequestSettled
+    | RequestExpired
+    | WaitLeaseChanged
+    | GroupChanged
 )

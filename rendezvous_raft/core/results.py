@@ -73,6 +73,13 @@ class LeaseChanged:
 
 
 @value
+class MembersChanged:
+    """Members joined, were renewed, or left: how many of those named were members before."""
+
+    known: int
+
+
+@value
 class TimeAdvanced:
     """Cluster time after a pulse, in milliseconds since the cluster began."""
 
@@ -107,6 +114,7 @@ Result: TypeAlias = (
     | BranchesRegistered
     | BranchesClosed
     | LeaseChanged
+    | MembersChanged
     | TimeAdvanced
     | RequestsExpired
     | VersionActivated

@@ -7,7 +7,7 @@ import secrets
 import time
 
 from rendezvous_raft.limits import ID_BYTES_MAX
-from rendezvous_raft.types import BranchId, CommandId, LeaseId, RequestId
+from rendezvous_raft.types import BranchId, CommandId, LeaseId, MemberId, RequestId
 
 _ID_BYTES = 10
 _POOL_BYTES = 4096
@@ -55,6 +55,10 @@ class RandomIds:
     def lease_id(self) -> LeaseId:
         """`lease-` and a unique part."""
         return LeaseId(f"lease-{self._unique()}")
+
+    def member_id(self) -> MemberId:
+        """`member-` and a unique part."""
+        return MemberId(f"member-{self._unique()}")
 
     def _unique(self) -> str:
         return f"{time.time_ns() // 1_000_000:012x}{self._random(_ID_BYTES).hex()}"

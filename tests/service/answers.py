@@ -11,7 +11,11 @@ from world import Call, World
 
 from rendezvous_raft._proto.rendezvous.v1 import types_pb2
 
-STATUS = {"open": types_pb2.STATUS_OPEN, "closed": types_pb2.STATUS_CLOSED, "unknown": types_pb2.STATUS_UNKNOWN}
+STATUS = {
+    "open": types_pb2.STATUS_OPEN,
+    "closed": types_pb2.STATUS_CLOSED,
+    "unknown": types_pb2.STATUS_UNKNOWN,
+}
 REFUSED = {
     "conflict": ("ALREADY_EXISTS", "conflict"),
     "expired": ("FAILED_PRECONDITION", "expired"),
@@ -323,7 +327,9 @@ def _judge_description(world: World, call: Call, model: Model) -> None:
             b.parent,
             b.monitored,
             f"at {b.name}".encode(),
-            sorted((p, STATUS["open" if (b.name, p) in model.open else "closed"]) for p in b.places),
+            sorted(
+                (p, STATUS["open" if (b.name, p) in model.open else "closed"]) for p in b.places
+            ),
         )
         for b in model.of(operation.request)
     ]

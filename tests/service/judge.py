@@ -253,9 +253,7 @@ class Judge:
             "watchers": not node._watch._watchers or bool(patient),
         }
         for what, fits in found.items():
-            world.check(
-                "what has ended leaves nothing behind", fits, f"{life.name}: {what}"
-            )
+            world.check("what has ended leaves nothing behind", fits, f"{life.name}: {what}")
 
     # Leases and time
 

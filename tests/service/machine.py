@@ -64,7 +64,9 @@ scopes = st.one_of(
     somewhere.map(lambda region: Scope(SERVICES[:2], region)),
 )
 mutual_scopes = st.one_of(
-    st.tuples(st.just(()), somewhere, st.just(""), st.sampled_from(ZONES)).map(lambda parts: Scope(*parts)),
+    st.tuples(st.just(()), somewhere, st.just(""), st.sampled_from(ZONES)).map(
+        lambda parts: Scope(*parts)
+    ),
     st.tuples(services, somewhere).map(lambda parts: Scope((), parts[1], waiter=parts[0])),
     st.tuples(services, services).map(lambda parts: Scope((parts[0],), waiter=parts[1])),
 )
@@ -116,10 +118,14 @@ class Service(RuleBasedStateMachine):
             raise
         self.world.step += 1
 
-    def call(self, rule: str, node: int, operation: Operation, deadline_s: float | None = None) -> None:
+    def call(
+        self, rule: str, node: int, operation: Operation, deadline_s: float | None = None
+    ) -> None:
         name = self.pick(self.living, node)
         self.world.call(name, operation, deadline_s)
-        self.done(rule, f"{name}: {operation}" + (f" within {deadline_s:g} s" if deadline_s else ""))
+        self.done(
+            rule, f"{name}: {operation}" + (f" within {deadline_s:g} s" if deadline_s else "")
+        )
 
     @staticmethod
     def pick(there: list[T], number: int) -> T:
@@ -209,9 +215,7 @@ class Service(RuleBasedStateMachine):
 
     @precondition(lambda self: self.contents)
     @rule(node=some, which=some, shape=shapes, elsewhere=st.booleans())
-    def register_other_content(
-        self, node: int, which: int, shape: Branch, elsewhere: bool
-    ) -> None:
+    def register_other_content(self, node: int, which: int, shape: Branch, elsewhere: bool) -> None:
         name = self.pick(list(self.contents), which)
         request, branch = self.contents[name]
         if elsewhere:
@@ -248,9 +252,7 @@ class Service(RuleBasedStateMachine):
     # Reads
 
     @rule(node=some, request=requests, scope=scopes, timeout_s=timeouts, fresh=how_fresh)
-    def wait(
-        self, node: int, request: str, scope: Scope, timeout_s: float, fresh: str
-    ) -> None:
+    def wait(self, node: int, request: str, scope: Scope, timeout_s: float, fresh: str) -> None:
         operation = Wait(request, scope, timeout_s or 30.0, freshness=self.freshness(fresh))
         self.call("wait", node, operation)
 
@@ -330,9 +332,7 @@ class Service(RuleBasedStateMachine):
     def subscribe_to_what_is_open(self, node: int, which: int, region: str, group: str) -> None:
         name, place = self.pick(list(self.world.model.open), which)
         service = self.world.model.branches[name][1].service
-        self.call(
-            "subscribe_to_what_is_open", node, Subscribe(service, place or region, (), group)
-        )
+        self.call("subscribe_to_what_is_open", node, Subscribe(service, place or region, (), group))
 
     @precondition(lambda self: any(isinstance(c.operation, Subscribe) for c in self.world.calls))
     @rule(node=some, which=some, resume=st.booleans())

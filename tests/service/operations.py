@@ -260,7 +260,9 @@ def scope_message(scope: Scope) -> types_pb2.Scope:
 
 def described(branch: Branch) -> str:
     """`b1 (post in eu, us; tag t)`."""
-    words = [f"{branch.service} {'in ' + ', '.join(branch.regions) if branch.regions else 'global'}"]
+    words = [
+        f"{branch.service} {'in ' + ', '.join(branch.regions) if branch.regions else 'global'}"
+    ]
     words += [f"tag {branch.tag}"] * bool(branch.tag)
     words += [f"zone {branch.zone}"] * bool(branch.zone)
     words += [f"under {branch.parent}"] * bool(branch.parent)

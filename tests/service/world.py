@@ -526,7 +526,11 @@ class World:
         items = [(one.branch_id, "*" if one.all_regions else one.region) for one in command.closes]
         wanted = [item for item in close.closes if item in items]
         prop = "a call becomes the command that it says"
-        self.check(prop, items == wanted and (bool(close.patience_s) or len(items) == len(close.closes)), command)
+        self.check(
+            prop,
+            items == wanted and (bool(close.patience_s) or len(items) == len(close.closes)),
+            command,
+        )
         said = {}
         for name, region in items:
             said[name, region] = model.close(name, region, everywhere=region == "*")

@@ -125,7 +125,7 @@ async def links() -> AsyncIterator[TcpLinks]:
         birth=Birth(7),
         positions=Synced(),
         on_connected=lambda _node: None,
-        on_greeted=lambda _node, _birth: None,
+        on_greeted=lambda _node, _birth, _knows: None,
         on_lost=lambda _node: None,
         rng=random.Random(1),
     )

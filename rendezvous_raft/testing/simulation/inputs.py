@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rendezvous_raft.testing.fake_clock import WALL_BEGIN_MS
 from rendezvous_raft.testing.simulation.loop import ProcessLoop
-from rendezvous_raft.types import BranchId, CommandId, LeaseId, RequestId
+from rendezvous_raft.types import BranchId, CommandId, LeaseId, MemberId, RequestId
 
 
 class SeededIds:
@@ -31,6 +31,10 @@ class SeededIds:
     def lease_id(self) -> LeaseId:
         """See `IdSource`."""
         return LeaseId(f"l{self._rng.getrandbits(64):016x}")
+
+    def member_id(self) -> MemberId:
+        """See `IdSource`."""
+        return MemberId(f"m{self._rng.getrandbits(64):016x}")
 
 
 class ProcessClock:

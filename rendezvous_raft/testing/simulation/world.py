@@ -29,6 +29,7 @@ from rendezvous_raft.testing.simulation.stable_log import StableLog
 from rendezvous_raft.testing.simulation.trace import Trace
 from rendezvous_raft.testing.simulation.verdict import Tally, Violation
 from rendezvous_raft.testing.simulation.waits import Waiters
+from rendezvous_raft.testing.simulation.watchers import Watchers
 from rendezvous_raft.testing.simulation.workload import Clients, Outcomes
 from rendezvous_raft.types import CommandId, NodeName, Region
 
@@ -104,6 +105,7 @@ class World:
         self.waiters = Waiters(
             self.agenda, *parts, self.judge, self.clients.facts, self.rng("waiters")
         )
+        self.watchers = Watchers(self.agenda, *parts, self.judge, self.rng("watchers"))
         self.faults = Faults(
             self.agenda, self.network, *parts, self.judge, self.rng("faults"), self.trace
         )
@@ -127,6 +129,7 @@ class World:
                 self.begin()
                 self.clients.begin()
                 self.waiters.begin()
+                self.watchers.begin()
                 self.faults.begin()
                 self.advance(self.profile.heal_s)
                 self.heal()
@@ -188,6 +191,7 @@ class World:
         self.advance(self.profile.quiet_s * 3 / 4)
         self.clients.end()
         self.waiters.end()
+        self.watchers.end()
         end_s = self.agenda.now_s + CONVERGE_S
         taken: dict[str, None] = {}
         while not self._is_settled(taken) and self.agenda.now_s < end_s:
@@ -204,7 +208,7 @@ class World:
         )
         judge.check(
             "after healing every node converges",
-            self._is_settled(taken),
+            self._has_converged(taken),
             f"not within {CONVERGE_S} s: {self.state_line()}",
         )
         if not judge.violations:
@@ -212,6 +216,11 @@ class World:
         self.advance(self.profile.duration_s - self.agenda.now_s)
 
     def _is_settled(self, taken: dict[str, None]) -> bool:
+        return self._has_converged(taken) and (
+            bool(self.judge.violations) or self.watchers.are_settled()
+        )
+
+    def _has_converged(self, taken: dict[str, None]) -> bool:
         """Whether every member has taken a write, has applied everything, and votes if it shall."""
         return bool(self.judge.violations) or (
             all(host.name in taken and self._is_level(host) for host in self.members())
@@ -252,6 +261,7 @@ class World:
             self._has_what_was_acknowledged(host)
         judge.state(NodeRecord("the log", StableLog()), judge.last_committed, machine)
         self.waiters.check()
+        self.watchers.check()
 
     def _has_what_was_acknowledged(self, host: Host) -> None:
         state, facts = host.living.engine.state.state, self.clients.facts
@@ -301,6 +311,7 @@ class World:
                 "replayed": counts.replayed,
                 "waits released": self.waiters.released,
                 "waits timed out": self.waiters.timed_out,
+                "group streams": self.watchers.streams,
                 "syncs": sum(host.disk.syncs for host in self.hosts),
                 "lives": sum(host.lives for host in self.hosts),
                 "halts": sum(host.halts for host in self.hosts),
