@@ -10,6 +10,7 @@ ahead of them. An idle and empty cluster gets no pulses.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from rendezvous_raft import errors
 from rendezvous_raft.core.commands import ActivateVersion, ExpireRequests, Pulse
@@ -27,7 +28,10 @@ PARKED_REPORTED_MAX = 10_000
 
 
 class Expiry:
-    """Runs once per `pulse_interval_ms` on every node; acts on the leader."""
+    """Runs once per `pulse_interval_ms` on every node; acts on the leader.
+
+    `removed` is called at each pulse while the leader does not count this node as a member.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class Expiry:
         waits: WaitIndex,
         leases: LeaseKeeper,
         groups: GroupKeeper,
+        removed: Callable[[], None],
     ) -> None:
         self._replicator = replicator
         self._limits = limits
@@ -46,6 +51,7 @@ class Expiry:
         self._waits = waits
         self._leases = leases
         self._groups = groups
+        self._removed = removed
         self._last_pulse_s: float | None = None
 
     async def run(self) -> None:
@@ -59,6 +65,8 @@ class Expiry:
         self._leases.end_strays()
         self._groups.keep()
         status = self._replicator.status()
+        if status.not_member:
+            self._removed()
         if status.role is not Role.LEADER:
             self._last_pulse_s = None
             self._replicator.report_parked(self._waits.request_ids(PARKED_REPORTED_MAX))

@@ -131,7 +131,14 @@ class Node:
             self._request_watches.changed_all,
         )
         self._expiry = Expiry(
-            replicator, limits, clock, ids, self._index, self._leases, self._groups
+            replicator,
+            limits,
+            clock,
+            ids,
+            self._index,
+            self._leases,
+            self._groups,
+            self._end_what_stalls,
         )
         self._pulse: asyncio.Task[None] | None = None
         early = EarlyReleases() if early_release else None
@@ -173,6 +180,13 @@ class Node:
         self._watch.end(draining)
         self._subscriptions.end_all("draining", draining)
         self._request_watches.end_all(draining)
+
+    def _end_what_stalls(self) -> None:
+        """A node that was removed hears of nothing any more; its callers have to go elsewhere."""
+        removed = errors.Unavailable("this node is no member of the cluster; use another one")
+        self._index.fail_all(removed)
+        self._subscriptions.end_all("removed", removed)
+        self._request_watches.end_all(removed)
 
     async def close(self) -> None:
         """Ends leases and memberships, then the engine."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -87,14 +87,14 @@ class Watchers:
     def __init__(
         self,
         agenda: Agenda,
-        hosts: Sequence[Host],
+        members: Callable[[], Sequence[Host]],
         profile: Profile,
         judge: Judge,
         rng: random.Random,
     ) -> None:
         self.streams = 0
         self._agenda = agenda
-        self._hosts = hosts
+        self._members = members
         self._profile = profile
         self._judge = judge
         self._rng = rng
@@ -117,7 +117,7 @@ class Watchers:
         mine = sorted(watcher.member_id for watcher in self._watchers)
         return all(
             host.is_up and sorted(host.living.engine.state.state.members) == mine
-            for host in self._hosts
+            for host in self._members()
         ) and all(watcher.synced for watcher in self._watchers)
 
     # Streams
@@ -127,7 +127,7 @@ class Watchers:
         self._agenda.after(self._rng.expovariate(1.0), self._subscribe, watcher)
 
     def _subscribe(self, watcher: Watcher) -> None:
-        host = self._rng.choice(self._hosts)
+        host = self._rng.choice(self._members())
         life = host.life
         if not host.is_up or life is None or life.node is None:
             self._pause(watcher)
@@ -150,7 +150,7 @@ class Watchers:
     def _look(self, watcher: Watcher, host: Host, life: Life) -> None:
         if watcher.life is not life:
             return
-        if host.life is not life:
+        if host.life is not life or host not in self._members():
             self._pause(watcher)
             return
         if not self._ended and watcher.task is not None and self._rng.random() < MOVES:
@@ -175,10 +175,10 @@ class Watchers:
             "after healing the members of a group are its streams",
             self.are_settled(),
             f"{[watcher.member_id for watcher in self._watchers]} are not all, or not the only "
-            f"members: {[[*host.living.engine.state.state.members] for host in self._hosts]}",
+            f"members: {[[*host.living.engine.state.state.members] for host in self._members()]}",
         )
         watched = dict.fromkeys(b for watcher in self._watchers for b in watcher.watched)
-        for host in self._hosts:
+        for host in self._members():
             state = host.living.engine.state.state
             shares = _shares(state)
             unwatched = [b for share in shares.values() for b in share if b not in watched]

@@ -105,7 +105,9 @@ class World:
         self.waiters = Waiters(
             self.agenda, *parts, self.judge, self.clients.facts, self.rng("waiters")
         )
-        self.watchers = Watchers(self.agenda, *parts, self.judge, self.rng("watchers"))
+        self.watchers = Watchers(
+            self.agenda, self.members, self.profile, self.judge, self.rng("watchers")
+        )
         self.faults = Faults(
             self.agenda, self.network, *parts, self.judge, self.rng("faults"), self.trace
         )
