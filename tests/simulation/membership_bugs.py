@@ -229,7 +229,6 @@ def rejoining(seed: int) -> World:
 
 MEMBERSHIP_PLANTS: tuple[tuple[Plant, Kind, range], ...] = (
     (changes_overlap, changing, range(60)),
-    (changes_come_before_the_term_has_begun, changing, range(60)),
     (non_voters_count, changing, range(30)),
     (a_removed_leader_counts_itself, changing, range(30)),
     (a_change_is_in_force_when_it_is_committed, changing, range(60)),
@@ -243,4 +242,7 @@ MEMBERSHIP_PLANTS: tuple[tuple[Plant, Kind, range], ...] = (
     (who_came_back_cannot_lead_those_who_were_away, rejoining, range(60)),
     (an_emptied_directory_is_not_told, rejoining, range(30)),
 )
-"""With the kind of world that shows it, and the seeds of which one must find it."""
+"""With the kind of world that shows it, and the seeds of which one must find it.
+
+`changes_come_before_the_term_has_begun` takes a history by hand (`test_simulation_members.py`).
+"""
