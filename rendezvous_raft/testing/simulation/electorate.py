@@ -32,7 +32,10 @@ class NodeRecord:
     committed: int = 1
     """Of this life."""
     applied: int = 1
+    led_out: int = 0
+    """Last term in which it has spoken as leader."""
     led_term: int = 0
+    """Last term in which it was seen to lead; its entries may leave before."""
     believed: dict[str, int] = field(default_factory=dict)
     """As leader: up to where it takes others to have its log."""
 
@@ -60,18 +63,27 @@ class Electorate:
         """Directories that are gone, by name."""
         self.named_at: dict[tuple[str, int], int] = {}
         """Index of the committed membership that first named a directory, by name and number."""
+        self._decided: dict[tuple[str, ...], None] = {founders.voters(): None}
+        """Voters of every membership that was committed."""
         self._written: dict[tuple[int, int], Membership] = {}
         self._voters: tuple[Membership, list[tuple[str, int]]] = (founders, _voters(founders))
 
-    def wrote(self, index: int, term: int, payload: bytes) -> None:
-        """A membership went to a log."""
-        if (index, term) not in self._written:
-            self._written[index, term] = decode_membership(payload[1:])
+    def wrote(self, index: int, term: int, payload: bytes) -> bool:
+        """A membership went to a log; whether it changes one voter at most of a committed one.
+
+        Only then is there a node in common to any two majorities that may decide (thesis 4.1).
+        """
+        if (index, term) in self._written:
+            return True
+        membership = self._written[index, term] = decode_membership(payload[1:])
+        voters = set(membership.voters())
+        return any(len(voters.symmetric_difference(known)) <= 1 for known in self._decided)
 
     def commits(self, index: int, payload: bytes) -> None:
         """An entry was committed."""
         if payload[:1] == MEMBERSHIP:
             self.committed = decode_membership(payload[1:])
+            self._decided[self.committed.voters()] = None
             for member in self.committed.members:
                 if member.incarnation:
                     self.named_at.setdefault((member.name, member.incarnation), index)

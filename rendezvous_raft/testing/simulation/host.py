@@ -25,6 +25,7 @@ from rendezvous_raft.replication.raft.engine import RaftReplicator
 from rendezvous_raft.replication.raft.files import DiskFull
 from rendezvous_raft.replication.raft.links import EngineLinks
 from rendezvous_raft.replication.raft.links import Node as Peer
+from rendezvous_raft.replication.raft.memberships import MEMBERSHIP
 from rendezvous_raft.replication.raft.metadata import UNNAMED, Birth, Identity
 from rendezvous_raft.replication.raft.rejoin import prepare_rejoin
 from rendezvous_raft.replication.raft.snapshots import SnapshotFile
@@ -374,6 +375,8 @@ class Host:
         self._around.judge.broke("nothing is raised that nobody catches", f"{self.name}: {what}")
 
     def _wrote(self, entry: WrittenEntry) -> None:
+        if entry.payload[:1] == MEMBERSHIP:
+            self._see_commits()  # that of the one before may have come in this very turn
         self._around.judge.wrote(self.record, entry)
 
     def _lost(self, index: int, term: int) -> None:

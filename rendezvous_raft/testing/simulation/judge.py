@@ -112,14 +112,14 @@ class Judge:
 
     def _one_leader(self, node: NodeRecord, term: int) -> None:
         leader = self._leaders.setdefault(term, node)
-        if leader is not node or node.led_term != term:
+        if leader is not node or node.led_out != term:
             self.check(
                 "one leader per term",
                 leader is node,
                 f"{leader.name} and {node.name} both lead in term {term}",
                 meaningful=len(self._leaders) > 1,
             )
-            node.led_term = term
+            node.led_out = term
 
     def _one_vote(self, node: NodeRecord, term: int, candidate: str) -> None:
         vote = node.votes.setdefault(term, candidate)
@@ -155,7 +155,12 @@ class Judge:
         """An entry went to a log."""
         key = (entry.index, entry.term)
         if entry.payload[:1] == MEMBERSHIP:
-            self.electorate.wrote(entry.index, entry.term, entry.payload)
+            self.check(
+                "one voter changes at a time",
+                self.electorate.wrote(entry.index, entry.term, entry.payload),
+                f"{node.name} changes more than one voter of any membership that is committed,"
+                f" by entry {entry.index} of term {entry.term}",
+            )
         first = self._written.setdefault(key, entry.payload)
         self.check(
             "log matching",
@@ -210,7 +215,7 @@ class Judge:
         """A new life begins, knowing nothing yet."""
         self.electorate.nodes[node.name] = node
         node.committed = node.applied = 1
-        node.led_term = 0
+        node.led_out = node.led_term = 0
 
     def _committed_survives(self, node: NodeRecord, base: int, terms: Sequence[int]) -> None:
         stable = node.stable
