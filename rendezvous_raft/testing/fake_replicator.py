@@ -59,8 +59,10 @@ class FakeReplicator:
         self.barriers = 0
         """Read barriers asked for."""
         self.reported: list[tuple[RequestId, ...]] = []
-        self.membership_changes: list[MembershipChange] = []
         """Reports of parked requests that this node sent."""
+        self.membership_changes: list[MembershipChange] = []
+        self.removed = False
+        """Whether the leader does not count this node as a member."""
         self.parked_by_others: tuple[RequestId, ...] = ()
         self.command_version = COMMAND_VERSION
         """What every member can apply."""
@@ -233,6 +235,7 @@ class FakeReplicator:
             applied_index=self._applied,
             log_entries=len(self._history),
             durability="memory",
+            not_member=self.removed,
             members=(),
             command_version=self.command_version,
         )

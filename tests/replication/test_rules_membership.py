@@ -10,7 +10,9 @@ from dataclasses import replace
 import pytest
 from bench_members import add, agreed, agreed_among, named_directories, newcomer, standing
 
-from rendezvous_raft.membership import Membership
+from rendezvous_raft import errors
+from rendezvous_raft.membership import AddMember, Membership
+from rendezvous_raft.replication.raft.membership_change import changed
 from rendezvous_raft.replication.raft.metadata import Birth
 from rendezvous_raft.testing.raft_bench import RaftBench
 from rendezvous_raft.types import Standing
@@ -71,6 +73,28 @@ def test_a_non_voter_stays_one_and_counts_for_nothing(bench: RaftBench) -> None:
     bench.live(3)
     assert bench.leaders() == []
     assert bench["d"].raft.term == bench["a"].raft.term, "it never stands"
+
+
+def test_a_non_voter_that_is_added_as_a_voter_becomes_one(bench: RaftBench) -> None:
+    add(bench, "d", Standing.NON_VOTER)
+    bench.begin_anew("d", Birth(44, founding=False))
+    bench.live(3)
+    leader = bench["a"].raft
+    assert changed(leader, AddMember(newcomer("d", Standing.NON_VOTER))) is None
+    membership = changed(leader, AddMember(newcomer("d")))
+    assert membership is not None
+    leader.propose_membership(membership)
+    bench.live(3)
+    assert agreed(bench).voters() == ("a", "b", "c", "d")
+    assert changed(leader, AddMember(newcomer("d"))) is None
+
+
+def test_a_voter_does_not_lose_its_vote_by_being_added(bench: RaftBench) -> None:
+    leader = bench["a"].raft
+    known = leader.membership.find("b")
+    assert known is not None
+    with pytest.raises(errors.AlreadyExists, match="remove it first"):
+        changed(leader, AddMember(replace(known, standing=Standing.NON_VOTER)))
 
 
 def test_one_change_at_a_time(bench: RaftBench) -> None:
