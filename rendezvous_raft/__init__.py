@@ -85,6 +85,7 @@ if TYPE_CHECKING:
         Role,
         Standing,
         Status,
+        Verdict,
         WaitOutcome,
     )
 
@@ -164,6 +165,7 @@ _MODULES = {
         "Role",
         "Standing",
         "Status",
+        "Verdict",
         "WaitOutcome",
     ),
 }
@@ -232,6 +234,7 @@ __all__ = [
     "SubscriptionOverflow",
     "Unauthenticated",
     "Unavailable",
+    "Verdict",
     "WaitOutcome",
     "WaitResult",
     "WaiterDescription",

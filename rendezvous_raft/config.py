@@ -57,6 +57,7 @@ LIMIT_RANGES: dict[str, tuple[int, int]] = {
     "execute_items_in_flight_max": (1, 100_000),
     "subscribers_per_key_max": (1, 10_000),
     "subscription_queue_len_max": (1, 1_000_000),
+    "request_watches_max": (1, 1_000),
     "apply_slice_ms_max": (1, 1_000),
     "entry_commands_max": (1, 10_000),
     "entry_bytes_max": (1_024, COMMAND_BYTES_MAX),

@@ -77,6 +77,8 @@ class NodeLimits:
     """Writes of one Execute stream on their way; the stream is not read while there are more."""
     subscribers_per_key_max: int = 64
     """Subscribers of one (service, region) on one node."""
+    request_watches_max: int = 64
+    """Streams of WatchRequest on one node: for people, who look at a few requests at a time."""
     subscription_queue_len_max: int = 10_000
     """Events queued for one slow subscriber before its stream ends (it resumes)."""
     apply_slice_ms_max: int = 20

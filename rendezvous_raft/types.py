@@ -61,6 +61,29 @@ class Status(enum.Enum):
     """The scope names a service, region or tag that the request never used."""
 
 
+class Verdict(enum.Enum):
+    """What a wait with a certain scope makes of a branch (semantics S1 to S5)."""
+
+    HOLDS = "holds"
+    """It keeps the wait blocked."""
+    CLOSED = "closed"
+    """It is closed wherever it was open."""
+    OTHER_SERVICE = "other_service"
+    """S1: its service is not among those that are waited for."""
+    OTHER_TAG = "other_tag"
+    """S2: it has another tag, or none."""
+    OTHER_REGION = "other_region"
+    """S3: it is not open in the region: closed there, or never open there."""
+    OWN_ZONE = "own_zone"
+    """S4: it belongs to the waiter's own zone."""
+    ZONE_WAITS = "zone_waits"
+    """S5: its zone is greater than the waiter's and is itself blocked in such a wait."""
+    SERVICE_WAITS = "service_waits"
+    """S5: its service is itself blocked, waiting for the waiter's service."""
+    RELEASED_EARLY = "released_early"
+    """R6: the node asked has received its close, which is not committed yet."""
+
+
 class WaitOutcome(enum.Enum):
     """How a wait ended (semantics R1, R2)."""
 

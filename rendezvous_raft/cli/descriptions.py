@@ -34,11 +34,12 @@ def describe(found: RequestDescription) -> list[Sheet]:
     if found.branches:
         rows = tuple(_branch_row(branch) for branch in found.branches)
         headings = ("service", "branch", "status", "open in", "closed in", "tag", "zone", "parent",
-                    "registered")  # fmt: skip
+                    "registered", "kind", "monitored", "subscriptions")  # fmt: skip
         sheets.append(Sheet(headings, rows, title="branches"))
     if found.waiters:
         waiters = tuple(_waiter_row(waiter) for waiter in found.waiters)
-        of_waiters = ("node", "services", "region", "tag", "zone", "blocked for")
+        of_waiters = ("node", "services", "region", "tag", "zone", "blocked for", "waiter service",
+                      "leased", "held by", "missing")  # fmt: skip
         sheets.append(Sheet(of_waiters, waiters, title="blocked waits"))
     return sheets
 
@@ -69,6 +70,13 @@ def _branch_row(branch: BranchDescription) -> tuple[str, ...]:
         branch.zone,
         branch.parent_branch_id,
         _moment(branch.registered_at),
+        branch.kind.value,
+        "yes" if branch.monitored else "no",
+        ", ".join(
+            f"{part.region or _nowhere(branch.kind)}={part.subscribers}"
+            for part in branch.regions
+            if part.status is Status.OPEN
+        ),
     )
 
 
@@ -80,6 +88,10 @@ def _waiter_row(waiter: WaiterDescription) -> tuple[str, ...]:
         waiter.scope.tag,
         "" if waiter.scope.zone is None else waiter.scope.zone or "(root)",
         "" if waiter.blocked_for is None else duration_text(waiter.blocked_for),
+        waiter.scope.waiter_service,
+        "yes" if waiter.leased else "no",
+        ", ".join((*waiter.held_by, *(("…",) if waiter.held_by_more else ()))),
+        ", ".join(waiter.missing_branches),
     )
 
 

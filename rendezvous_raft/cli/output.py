@@ -87,6 +87,7 @@ def print_answer(
     answer: object,
     sheets: Sequence[Sheet],
     lines: Sequence[object] | None = None,
+    text: Sequence[str] | None = None,
     color: bool | None = None,
 ) -> None:
     """Prints an answer on standard output.
@@ -96,6 +97,7 @@ def print_answer(
         answer: The whole answer, for JSON.
         sheets: The same as tables, for people and pipes.
         lines: For JSON lines, one value per line; None prints the answer as the only line.
+        text: For people, instead of the tables.
         color: False for none; None leaves it to the terminal.
     """
     match form:
@@ -108,14 +110,21 @@ def print_answer(
             for sheet in sheets:
                 for row in (sheet.headings, *sheet.rows):
                     click.echo("\t".join(_one_line(cell) for cell in row))
+        case OutputFormat.TABLE if text is not None:
+            print_text(text, color=color)
         case OutputFormat.TABLE:
             _print_tables(sheets, color=color)
 
 
-def print_json_line(value: object) -> None:
-    """Prints one value as one line of JSON and flushes, so that a pipe sees it now."""
-    click.echo(json.dumps(to_json(value), ensure_ascii=False))
-    sys.stdout.flush()
+def print_text(lines: Iterable[str], *, color: bool | None, err: bool = False) -> None:
+    """Prints lines whose styles show on a terminal only, and flushes."""
+    for line in lines:
+        click.echo(line.rstrip(), color=color, err=err)
+
+
+def print_json_line(value: object, *, err: bool = False) -> None:
+    """Prints one value as one line of JSON; a pipe sees it now."""
+    click.echo(json.dumps(to_json(value), ensure_ascii=False), err=err)
 
 
 def _print_tables(sheets: Sequence[Sheet], *, color: bool | None) -> None:

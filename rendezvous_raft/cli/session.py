@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,8 +64,8 @@ class Session:
 
     @property
     def color(self) -> bool | None:
-        """False for none; None leaves it to the terminal and `NO_COLOR`."""
-        return False if self.no_color else None
+        """False for none, also by `NO_COLOR`; None leaves it to the terminal."""
+        return False if self.no_color or os.environ.get("NO_COLOR") else None
 
     @property
     def endpoint_list(self) -> tuple[str, ...]:

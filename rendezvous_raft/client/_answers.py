@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -14,7 +15,7 @@ from rendezvous_raft._proto.rendezvous.v1 import types_pb2 as types
 from rendezvous_raft.client import results
 from rendezvous_raft.client._errors import error_from_failure
 from rendezvous_raft.errors import InternalError
-from rendezvous_raft.types import BranchKind, Role, Standing, Status, WaitOutcome
+from rendezvous_raft.types import Role, Standing, Status, WaitOutcome
 
 _STATUSES = {
     int(types.STATUS_OPEN): Status.OPEN,
@@ -25,11 +26,6 @@ _OUTCOMES = {
     int(types.WAIT_OUTCOME_IMMEDIATE): WaitOutcome.IMMEDIATE,
     int(types.WAIT_OUTCOME_BLOCKED): WaitOutcome.BLOCKED,
     int(types.WAIT_OUTCOME_TIMED_OUT): WaitOutcome.TIMED_OUT,
-}
-_KINDS = {
-    int(types.BRANCH_KIND_REGIONAL): BranchKind.REGIONAL,
-    int(types.BRANCH_KIND_GLOBAL): BranchKind.GLOBAL,
-    int(types.BRANCH_KIND_REGIONLESS): BranchKind.REGIONLESS,
 }
 _ROLES = {
     int(admin.ROLE_LEADER): Role.LEADER,
@@ -94,10 +90,10 @@ def closed_branches(answer: pb.CloseBranchesResponse) -> results.CloseBranchesRe
 def waited(answer: pb.WaitRequestResponse) -> results.WaitResult:
     """Converts the answer of WaitRequest."""
     return results.WaitResult(
-        outcome=_known(_OUTCOMES, answer.outcome, "wait outcome"),
+        outcome=known(_OUTCOMES, answer.outcome, "wait outcome"),
         prevented_inconsistency=answer.prevented_inconsistency,
         timed_out=answer.timed_out,
-        blocked_for=_seconds(answer.blocked_for),
+        blocked_for=seconds_of(answer.blocked_for),
         revision=answer.revision,
         open_branches=tuple(_open_branch(branch) for branch in answer.open_branches),
         known=answer.known,
@@ -107,9 +103,9 @@ def waited(answer: pb.WaitRequestResponse) -> results.WaitResult:
 def checked(answer: pb.CheckRequestResponse) -> results.CheckResult:
     """Converts the answer of CheckRequest."""
     return results.CheckResult(
-        status=_status(answer.status),
-        tagged={name: _status(status) for name, status in answer.tagged.items()},
-        regions={name: _status(status) for name, status in answer.regions.items()},
+        status=status_of(answer.status),
+        tagged={name: status_of(status) for name, status in answer.tagged.items()},
+        regions={name: status_of(status) for name, status in answer.regions.items()},
         revision=answer.revision,
     )
 
@@ -117,7 +113,7 @@ def checked(answer: pb.CheckRequestResponse) -> results.CheckResult:
 def checked_by_regions(answer: pb.CheckRequestByRegionsResponse) -> results.RegionStatuses:
     """Converts the answer of CheckRequestByRegions."""
     return results.RegionStatuses(
-        {name: _status(status) for name, status in answer.statuses.items()}, answer.revision
+        {name: status_of(status) for name, status in answer.statuses.items()}, answer.revision
     )
 
 
@@ -126,30 +122,17 @@ def dependencies(answer: pb.FetchDependenciesResponse) -> results.Dependencies:
     return results.Dependencies(tuple(answer.direct), tuple(answer.indirect), answer.revision)
 
 
-def described(answer: pb.DescribeRequestResponse) -> results.RequestDescription:
-    """Converts the answer of DescribeRequest."""
-    return results.RequestDescription(
-        request_id=answer.request_id,
-        status=_status(answer.status),
-        registered_at=_time(answer.registered_at),
-        branches=tuple(_branch(branch) for branch in answer.branches),
-        branches_total=answer.branches_total,
-        waiters=tuple(_waiter(waiter) for waiter in answer.waiters),
-        revision=answer.revision,
-    )
-
-
 def listed(answer: pb.ListRequestsResponse) -> results.RequestPage:
     """Converts the answer of ListRequests."""
     return results.RequestPage(
         requests=tuple(
             results.RequestSummary(
                 request_id=summary.request_id,
-                status=_status(summary.status),
+                status=status_of(summary.status),
                 branches=summary.branches,
                 branches_open=summary.branches_open,
                 services=tuple(summary.services),
-                registered_at=_time(summary.registered_at),
+                registered_at=time_of(summary.registered_at),
             )
             for summary in answer.requests
         ),
@@ -161,12 +144,12 @@ def listed(answer: pb.ListRequestsResponse) -> results.RequestPage:
 def subscription_event(answer: pb.SubscribeResponse) -> results.SubscriptionEvent:
     """Converts one message of Subscribe."""
     return results.SubscriptionEvent(
-        kind=_known(_EVENT_KINDS, answer.kind, "subscription event"),
+        kind=known(_EVENT_KINDS, answer.kind, "subscription event"),
         branch_id=answer.branch_id,
         request_id=answer.request_id,
         tag=answer.tag,
         locator=answer.locator,
-        registered_at=_time(answer.registered_at) if answer.HasField("registered_at") else None,
+        registered_at=time_of(answer.registered_at) if answer.HasField("registered_at") else None,
         revision=answer.revision,
         # The field's name is a keyword of Python.
         is_global=bool(getattr(answer, "global")),
@@ -227,65 +210,33 @@ def _open_branch(branch: types.OpenBranch) -> results.OpenBranch:
         tag=branch.tag,
         zone=branch.zone,
         regions=tuple(branch.regions),
-        age=_seconds(branch.age),
+        age=seconds_of(branch.age),
         registered=branch.registered,
     )
 
 
-def _branch(branch: types.BranchDescription) -> results.BranchDescription:
-    return results.BranchDescription(
-        branch_id=branch.branch_id,
-        service=branch.service,
-        tag=branch.tag,
-        zone=branch.zone,
-        parent_branch_id=branch.parent_branch_id,
-        kind=_known(_KINDS, branch.kind, "branch kind"),
-        regions=tuple(
-            results.RegionStatus(
-                region.region,
-                _status(region.status),
-                _time(region.closed_at) if region.HasField("closed_at") else None,
-            )
-            for region in branch.regions
-        ),
-        monitored=branch.monitored,
-        locator=branch.locator,
-        registered_at=_time(branch.registered_at),
-        status=_status(branch.status),
-    )
+def status_of(number: int) -> Status:
+    """A status."""
+    return known(_STATUSES, number, "status")
 
 
-def _waiter(waiter: types.WaiterDescription) -> results.WaiterDescription:
-    scope = waiter.scope
-    return results.WaiterDescription(
-        node=waiter.node,
-        scope=results.ScopeDescription(
-            services=tuple(scope.services),
-            region=scope.region,
-            tag=scope.tag,
-            zone=scope.zone if scope.HasField("zone") else None,
-            waiter_service=scope.waiter_service,
-            wait_dependencies=scope.wait_dependencies,
-        ),
-        blocked_for=_seconds(waiter.blocked_for) if waiter.HasField("blocked_for") else None,
-    )
+def known(values: Mapping[int, EnumT], number: int, what: str) -> EnumT:
+    """The value of an enum; one that this version does not know must not pass for a harmless one.
 
-
-def _status(number: int) -> Status:
-    return _known(_STATUSES, number, "status")
-
-
-def _known(values: dict[int, EnumT], number: int, what: str) -> EnumT:
-    """A value that this version does not know must not pass for a harmless one."""
+    Raises:
+        InternalError: it is not known.
+    """
     value = values.get(number)
     if value is None:
         raise InternalError(f"the node answered with an unknown {what}: {number}")
     return value
 
 
-def _seconds(duration: Duration) -> float:
+def seconds_of(duration: Duration) -> float:
+    """A duration in seconds."""
     return duration.seconds + duration.nanos / 1e9
 
 
-def _time(timestamp: Timestamp) -> dt.datetime:
+def time_of(timestamp: Timestamp) -> dt.datetime:
+    """A moment, in UTC."""
     return timestamp.ToDatetime(tzinfo=dt.UTC)

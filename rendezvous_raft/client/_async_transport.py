@@ -10,16 +10,16 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
-from rendezvous_raft.client._calls import EXECUTE, SUBSCRIBE, AnswerT, Method
+from rendezvous_raft.client._calls import EXECUTE, AnswerT, Method
 from rendezvous_raft.client._channel import (
     CHANNEL_OPTIONS,
-    SUBSCRIPTION_S_MAX,
+    STREAM_S_MAX,
     Lines,
     serialize,
 )
 from rendezvous_raft.client._pipeline import ExecuteCall, Pipeline
 
-SubscribeCall: TypeAlias = "grpc.aio.UnaryStreamCall[Message, pb.SubscribeResponse]"
+StreamCall: TypeAlias = "grpc.aio.UnaryStreamCall[Message, AnswerT]"
 _UnaryCallable: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[Message, AnswerT]"
 
 _ExecuteCallable: TypeAlias = (
@@ -63,11 +63,13 @@ class AsyncTransport:
             )
         return cast("_UnaryCallable[AnswerT]", callable_)
 
-    def subscribe(self, endpoint: str, line: int, request: pb.SubscribeRequest) -> SubscribeCall:
-        """Opens a subscription."""
+    def stream(
+        self, endpoint: str, line: int, method: Method[AnswerT], request: Message
+    ) -> StreamCall[AnswerT]:
+        """Opens a subscription or a watch."""
         return self.channel(endpoint, line).unary_stream(
-            SUBSCRIBE.path, pb.SubscribeRequest.SerializeToString, SUBSCRIBE.answer.FromString
-        )(request, timeout=SUBSCRIPTION_S_MAX)
+            method.path, serialize, method.answer.FromString
+        )(request, timeout=STREAM_S_MAX)
 
     def pipeline(self, endpoint: str) -> Pipeline:
         """The pipeline of writes to an endpoint."""

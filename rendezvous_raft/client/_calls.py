@@ -62,6 +62,7 @@ FETCH_DEPENDENCIES = _metadata("FetchDependencies", pb.FetchDependenciesResponse
 DESCRIBE_REQUEST = _metadata("DescribeRequest", pb.DescribeRequestResponse)
 LIST_REQUESTS = _metadata("ListRequests", pb.ListRequestsResponse)
 SUBSCRIBE = _metadata("Subscribe", pb.SubscribeResponse)
+WATCH_REQUEST = _metadata("WatchRequest", pb.WatchRequestResponse)
 CLUSTER_STATUS = Method(
     "AdminService", "GetClusterStatus", admin.GetClusterStatusResponse, CallKind.READ
 )

@@ -14,11 +14,11 @@ from rendezvous_raft.limits import GRPC_MESSAGE_BYTES_MAX
 KEEPALIVE_MS = 20_000
 """A connection that answers nothing for this long, and 5 s more, is broken."""
 
-SUBSCRIPTION_S_MAX = 3_600.0
-"""How long a subscription lasts at most: no stream without a deadline."""
+STREAM_S_MAX = 3_600.0
+"""How long a subscription or a watch lasts at most: no stream without a deadline."""
 
 LONG_CALLS_PER_CONNECTION = 100
-"""Waits and subscriptions on one connection: a node allows some 256 streams on each, and a call
+"""Waits and streams on one connection: a node allows some 256 streams on each, and a call
 beyond that would queue unseen behind calls that last for minutes."""
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (

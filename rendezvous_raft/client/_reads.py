@@ -13,7 +13,6 @@ from rendezvous_raft.client._calls import (
     CHECK_BY_REGIONS,
     CHECK_REQUEST,
     CLUSTER_STATUS,
-    DESCRIBE_REQUEST,
     DIGEST,
     FETCH_DEPENDENCIES,
     LIST_REQUESTS,
@@ -35,7 +34,7 @@ from rendezvous_raft.types import Consistency, Status
 
 _WAIT_S_MAX = NodeLimits().wait_timeout_ms_max / 1_000
 
-_CONSISTENCIES = {
+CONSISTENCIES = {
     None: types.CONSISTENCY_UNSPECIFIED,
     Consistency.SESSION: types.CONSISTENCY_SESSION,
     Consistency.LINEARIZABLE: types.CONSISTENCY_LINEARIZABLE,
@@ -59,7 +58,7 @@ def wait_request(
     consistency: Consistency | None,
 ) -> Call[pb.WaitRequestResponse, results.WaitResult]:
     """Builds WaitRequest; its `timeout` is set anew for each attempt."""
-    chosen, session = _find_request(request_id)
+    chosen, session = find_request(request_id)
     if required_branches is not None:
         required = tuple(names("required_branches", required_branches))
     else:
@@ -69,8 +68,8 @@ def wait_request(
         scope=scope,
         required_branches=required,
         await_registration=optional_duration("await_registration", await_registration),
-        min_revision=_min_revision(min_revision),
-        consistency=_CONSISTENCIES[consistency],
+        min_revision=least_revision(min_revision),
+        consistency=CONSISTENCIES[consistency],
     )
     asked_s = 0.0 if timeout is None else seconds("timeout", timeout)
     return Call(
@@ -102,7 +101,7 @@ def scope(
     """
     if service and services:
         raise InvalidArgument.for_field("service", "either service or services, not both")
-    _, session = _find_request(request_id)
+    _, session = find_request(request_id)
     if zone is None and session is not None:
         zone = session.zone
     return types.Scope(
@@ -127,11 +126,11 @@ def check_request(
 ) -> Call[pb.CheckRequestResponse, results.CheckResult]:
     """Builds CheckRequest."""
     request = pb.CheckRequestRequest(
-        request_id=_find_request(request_id)[0],
+        request_id=find_request(request_id)[0],
         scope=scope,
         detailed=detailed,
-        min_revision=_min_revision(min_revision),
-        consistency=_CONSISTENCIES[consistency],
+        min_revision=least_revision(min_revision),
+        consistency=CONSISTENCIES[consistency],
     )
     return Call(CHECK_REQUEST, request, _answers.checked, defaults.timeout(timeout))
 
@@ -147,10 +146,10 @@ def check_by_regions(
 ) -> Call[pb.CheckRequestByRegionsResponse, results.RegionStatuses]:
     """Builds CheckRequestByRegions."""
     request = pb.CheckRequestByRegionsRequest(
-        request_id=_find_request(request_id)[0],
+        request_id=find_request(request_id)[0],
         services=names("services", services),
-        min_revision=_min_revision(min_revision),
-        consistency=_CONSISTENCIES[consistency],
+        min_revision=least_revision(min_revision),
+        consistency=CONSISTENCIES[consistency],
     )
     return Call(CHECK_BY_REGIONS, request, _answers.checked_by_regions, defaults.timeout(timeout))
 
@@ -167,30 +166,13 @@ def fetch_dependencies(
 ) -> Call[pb.FetchDependenciesResponse, results.Dependencies]:
     """Builds FetchDependencies."""
     request = pb.FetchDependenciesRequest(
-        request_id=_find_request(request_id)[0],
+        request_id=find_request(request_id)[0],
         service=service,
         zone=zone,
-        min_revision=_min_revision(min_revision),
-        consistency=_CONSISTENCIES[consistency],
+        min_revision=least_revision(min_revision),
+        consistency=CONSISTENCIES[consistency],
     )
     return Call(FETCH_DEPENDENCIES, request, _answers.dependencies, defaults.timeout(timeout))
-
-
-def describe_request(
-    defaults: CallDefaults,
-    request_id: str | None,
-    *,
-    timeout: Seconds | None,
-    min_revision: int | None,
-    consistency: Consistency | None,
-) -> Call[pb.DescribeRequestResponse, results.RequestDescription]:
-    """Builds DescribeRequest."""
-    request = pb.DescribeRequestRequest(
-        request_id=_find_request(request_id)[0],
-        min_revision=_min_revision(min_revision),
-        consistency=_CONSISTENCIES[consistency],
-    )
-    return Call(DESCRIBE_REQUEST, request, _answers.described, defaults.timeout(timeout))
 
 
 def list_requests(
@@ -212,8 +194,8 @@ def list_requests(
         service=service,
         page_size=page_size,
         page_token=page_token,
-        min_revision=_min_revision(min_revision),
-        consistency=_CONSISTENCIES[consistency],
+        min_revision=least_revision(min_revision),
+        consistency=CONSISTENCIES[consistency],
     )
     return Call(LIST_REQUESTS, request, _answers.listed, defaults.timeout(timeout))
 
@@ -294,7 +276,7 @@ def remove_member(
     return Call(REMOVE_MEMBER, request, lambda _answer: None, defaults.timeout(timeout))
 
 
-def _find_request(request_id: str | None) -> tuple[str, Session | None]:
+def find_request(request_id: str | None) -> tuple[str, Session | None]:
     """The id of the request, and the session if the request is the session's own.
 
     Raises:
@@ -309,7 +291,8 @@ def _find_request(request_id: str | None) -> tuple[str, Session | None]:
     return request_id, None
 
 
-def _min_revision(min_revision: int | None) -> int:
+def least_revision(min_revision: int | None) -> int:
+    """The revision given, or else that of the current context."""
     if min_revision is not None:
         return min_revision
     session = current_session()

@@ -5,20 +5,36 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import Self, cast
 
 import grpc
+from google.protobuf.message import Message
 
-from rendezvous_raft.client import _answers, _reads
-from rendezvous_raft.client._calls import AnswerT, Call, ResultT
+from rendezvous_raft.client import _answers, _descriptions, _reads
+from rendezvous_raft.client._calls import (
+    SUBSCRIBE,
+    WATCH_REQUEST,
+    AnswerT,
+    Call,
+    Method,
+    ResultT,
+)
 from rendezvous_raft.client._errors import FailedCall, error_from_call
 from rendezvous_raft.client._policy import Attempt, CallKind, Outcome, finish
 from rendezvous_raft.client._sync_methods import SyncMethods
 from rendezvous_raft.client._sync_transport import SyncTransport
+from rendezvous_raft.client.arguments import Seconds
 from rendezvous_raft.client.hooks import AttemptEnded, AttemptStarted
-from rendezvous_raft.client.results import SubscriptionEvent, SubscriptionEventKind
+from rendezvous_raft.client.results import (
+    RequestDescription,
+    ScopeDescription,
+    SubscriptionEvent,
+    SubscriptionEventKind,
+)
 from rendezvous_raft.errors import RendezvousError
+from rendezvous_raft.types import Consistency
 
 
 class Client(SyncMethods):
@@ -92,16 +108,71 @@ class Client(SyncMethods):
             group=group,
             resume_revision=resume_revision,
         )
+        messages = self._stream(SUBSCRIBE, request)
+        with closing(messages):
+            for endpoint, message in messages:
+                event = _answers.subscription_event(message)
+                if event.kind is SubscriptionEventKind.SYNCED:
+                    self._retries.endpoints.succeeded(endpoint)
+                yield event
+
+    def watch_request(
+        self,
+        request_id: str | None = None,
+        *,
+        scope: ScopeDescription | None = None,
+        required_branches: Sequence[str] = (),
+        open_only: bool = False,
+        await_registration: Seconds | None = None,
+        min_revision: int | None = None,
+        consistency: Consistency | None = None,
+    ) -> Generator[RequestDescription]:
+        """Describes a request, and again whenever something of it has changed, for people.
+
+        Changes in quick succession come as one. The arguments are those of `describe_request`. It
+        is one stream of one node and does not resume: when it breaks it raises, and the caller
+        watches again. It lasts an hour at most and then ends with `DeadlineExceeded`.
+
+        Args:
+            request_id: None: the request of the context.
+            scope: Of a wait: each branch then tells what such a wait makes of it.
+            required_branches: What such a wait requires; those not registered are named.
+            open_only: Leaves out the branches that are closed.
+            await_registration: How long to wait for an unknown request.
+            min_revision: None: the revision of the context.
+            consistency: Of the first description; None: SESSION with a least revision, else
+                LINEARIZABLE.
+
+        Raises:
+            RequestNotFound: It is unknown, and stays so.
+            RequestExpired: It has expired, before or meanwhile.
+            RendezvousError: The stream broke; `retryable` says whether to watch again.
+        """
+        self._check_open()
+        request = _descriptions.watch_request(
+            request_id,
+            scope=scope,
+            required_branches=required_branches,
+            open_only=open_only,
+            await_registration=await_registration,
+            min_revision=min_revision,
+            consistency=consistency,
+        )
+        messages = self._stream(WATCH_REQUEST, request)
+        with closing(messages):
+            for endpoint, message in messages:
+                self._retries.endpoints.succeeded(endpoint)
+                yield _descriptions.watched(message)
+
+    def _stream(self, method: Method[AnswerT], request: Message) -> Generator[tuple[str, AnswerT]]:
+        """The messages of one stream, each with the endpoint that sent it."""
         transport = self._transport_here()
         endpoint = self._retries.endpoints.choose(time.monotonic())
         with transport.lines.line(endpoint, is_long=True) as line:
-            stream = transport.subscribe(endpoint, line, request)
+            stream = transport.stream(endpoint, line, method, request)
             try:
                 for message in stream:
-                    event = _answers.subscription_event(message)
-                    if event.kind is SubscriptionEventKind.SYNCED:
-                        self._retries.endpoints.succeeded(endpoint)
-                    yield event
+                    yield endpoint, message
             except grpc.RpcError as error:
                 failure = error_from_call(_failed_call(error), is_read=True)
                 if failure.retryable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Generator, Sequence
 
-from rendezvous_raft.client import _reads, _writes, results
+from rendezvous_raft.client import _descriptions, _reads, _writes, results
 from rendezvous_raft.client._base import BaseClient
 from rendezvous_raft.client._calls import AnswerT, Call, ResultT
 from rendezvous_raft.client._sync_transport import SyncTransport
@@ -277,15 +277,31 @@ class SyncMethods(BaseClient[SyncTransport]):
         self,
         request_id: str | None = None,
         *,
+        scope: results.ScopeDescription | None = None,
+        required_branches: Sequence[str] = (),
+        open_only: bool = False,
         timeout: Seconds | None = None,
         min_revision: int | None = None,
         consistency: Consistency | None = None,
     ) -> results.RequestDescription:
-        """Shows a request with its branches and waiters, for people."""
+        """Shows a request with its branches and waiters, for people.
+
+        Args:
+            request_id: None: the request of the context.
+            scope: Of a wait: each branch then tells what such a wait makes of it.
+            required_branches: What such a wait requires; those not registered are named.
+            open_only: Leaves out the branches that are closed.
+            timeout: None: the client's.
+            min_revision: None: the revision of the context.
+            consistency: None: SESSION with a least revision, else LINEARIZABLE.
+        """
         return self._call(
-            _reads.describe_request(
+            _descriptions.describe_request(
                 self._defaults,
                 request_id,
+                scope=scope,
+                required_branches=required_branches,
+                open_only=open_only,
                 timeout=timeout,
                 min_revision=min_revision,
                 consistency=consistency,

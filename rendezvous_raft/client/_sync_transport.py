@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
 
-from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
-from rendezvous_raft.client._calls import SUBSCRIBE, AnswerT, Method
+from rendezvous_raft.client._calls import AnswerT, Method
 from rendezvous_raft.client._channel import (
     CHANNEL_OPTIONS,
-    SUBSCRIPTION_S_MAX,
+    STREAM_S_MAX,
     Lines,
     serialize,
 )
 
+AnswerT_co = TypeVar("AnswerT_co", bound=Message, covariant=True)
+
 _UnaryCallable: TypeAlias = "grpc.UnaryUnaryMultiCallable[Message, AnswerT]"
 
 
-class SubscribeCall(Protocol):
-    """An open subscription."""
+class StreamCall(Protocol[AnswerT_co]):
+    """An open subscription or watch."""
 
-    def __iter__(self) -> Iterator[pb.SubscribeResponse]:
+    def __iter__(self) -> Iterator[AnswerT_co]:
         """Its messages."""
 
     def cancel(self) -> bool:
@@ -65,11 +66,13 @@ class SyncTransport:
             )
         return cast("_UnaryCallable[AnswerT]", callable_)
 
-    def subscribe(self, endpoint: str, line: int, request: pb.SubscribeRequest) -> SubscribeCall:
-        """Opens a subscription."""
+    def stream(
+        self, endpoint: str, line: int, method: Method[AnswerT], request: Message
+    ) -> StreamCall[AnswerT]:
+        """Opens a subscription or a watch."""
         return self.channel(endpoint, line).unary_stream(
-            SUBSCRIBE.path, pb.SubscribeRequest.SerializeToString, SUBSCRIBE.answer.FromString
-        )(request, timeout=SUBSCRIPTION_S_MAX)
+            method.path, serialize, method.answer.FromString
+        )(request, timeout=STREAM_S_MAX)
 
     def close(self) -> None:
         """Ends everything that is open."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rendezvous_raft.errors import RendezvousError
-from rendezvous_raft.types import BranchKind, Role, Standing, Status, WaitOutcome
+from rendezvous_raft.types import BranchKind, Role, Standing, Status, Verdict, WaitOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,8 @@ class RegionStatus:
     status: Status
     closed_at: dt.datetime | None
     """None while open."""
+    subscribers: int = 0
+    """While open and monitored: subscriptions that are told of it, at the node that answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,34 +166,54 @@ class BranchDescription:
     locator: bytes
     registered_at: dt.datetime
     status: Status
+    verdict: Verdict | None = None
+    """What a wait with the scope of the question makes of it; None without a scope."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeDescription:
-    """What a blocked wait looks at."""
+    """What a wait looks at."""
 
-    services: tuple[str, ...]
-    region: str
-    tag: str
-    zone: str | None
-    """None: not given."""
-    waiter_service: str
-    wait_dependencies: bool
+    services: tuple[str, ...] = ()
+    """Empty: all."""
+    region: str = ""
+    """Empty: any region."""
+    tag: str = ""
+    zone: str | None = None
+    """None: not given; empty: the root zone."""
+    waiter_service: str = ""
+    wait_dependencies: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WaiterDescription:
-    """A wait that is blocked on a request."""
+    """A wait that is blocked on a request.
+
+    One that the node which answers serves, or one that another node has told to all by a lease.
+    Of other waits of other nodes, only those know.
+    """
 
     node: str
     scope: ScopeDescription
     blocked_for: float | None
     """Seconds; None for a wait that another node serves."""
+    leased: bool = False
+    """Whether a lease tells all nodes of it: it takes part in mutual waits."""
+    held_by: tuple[str, ...] = ()
+    """The first 10 branches that hold it."""
+    held_by_more: bool = False
+    """Whether more hold it than are listed."""
+    missing_branches: tuple[str, ...] = ()
+    """Required and not registered; not known of a wait of another node."""
+    awaits_registration: bool = False
+    """Whether it waits for a service, region or tag to be used first; not known likewise."""
+    lease_ends_in: float | None = None
+    """Seconds until the lease of a wait of another node ends unless it is renewed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestDescription:
-    """A request with its branches and waiters."""
+    """A request with its branches and waiters, as one node knows them."""
 
     request_id: str
     status: Status
@@ -200,7 +222,18 @@ class RequestDescription:
     """At most 1,000, in the order of their registration."""
     branches_total: int
     waiters: tuple[WaiterDescription, ...]
+    """At most 100: those of the node that answers, then leases of others."""
     revision: int
+    node: str = ""
+    """Who answers: waits and subscriptions are its own."""
+    node_region: str = ""
+    answered_at: dt.datetime | None = None
+    """By the clock of that node, as ages are; None where it does not say."""
+    branches_open: int = 0
+    expires_in: float = 0.0
+    """Seconds until it may be dropped if nothing of it changes and nobody waits for it."""
+    missing_branches: tuple[str, ...] = ()
+    """Of the required branches of the question, those that are not registered in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def open_in_scope(
         return
     services = scope_services(request, scope)
     zones_waiting, services_waiting = (
-        _mutual_waits(state, request, scope) if mutual_waits and not scope.services else ((), ())
+        mutual_waits_of(state, request, scope) if mutual_waits else ({}, {})
     )
     for branch in request.open_branches.values():
         if services and branch.service not in services:
@@ -79,12 +79,17 @@ def dependencies(request: Request, services: Iterable[Service]) -> tuple[Service
     return tuple(found)
 
 
-def _mutual_waits(
+def mutual_waits_of(
     state: State, request: Request, scope: Scope
 ) -> tuple[dict[Zone, None], dict[Service, None]]:
-    """S5: zones and services whose own waits are blocked and must not block this one."""
+    """S5: zones and services whose own waits are blocked and must not block this one.
+
+    None for a wait that names services.
+    """
     zones: dict[Zone, None] = {}
     services: dict[Service, None] = {}
+    if scope.services:
+        return zones, services
     for lease in state.leases_by_request.get(request.request_id, {}).values():
         other = lease.scope
         masks_zone = (

@@ -5,10 +5,9 @@ Deadlines are absolute, in seconds of `Clock.monotonic_s()`. Durations are secon
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rendezvous_raft.core.commands import Close, NewBranch, Scope
 from rendezvous_raft.types import (
+    ALL_REGIONS,
     BranchId,
     BranchKind,
     CommandId,
@@ -19,12 +18,14 @@ from rendezvous_raft.types import (
     Service,
     Status,
     Tag,
+    Verdict,
     WaitOutcome,
     Zone,
 )
+from rendezvous_raft.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Freshness:
     """How fresh a read has to be (semantics G3)."""
 
@@ -32,7 +33,7 @@ class Freshness:
     min_revision: Revision = Revision(0)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchRegistration:
     """W2, W3. A missing request id is chosen by the caller of the use-case, before this."""
 
@@ -41,7 +42,7 @@ class BranchRegistration:
     await_registration_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NumberedRegistration:
     """5.4: ids are numbered by the state; see `RegisterNumbered` for what is left empty."""
 
@@ -52,7 +53,7 @@ class NumberedRegistration:
     """Of every attempt of the call, so that a retry gets the first answer; None chooses one."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchClosing:
     """W4, W5."""
 
@@ -62,7 +63,7 @@ class BranchClosing:
     """As in `NumberedRegistration`; not together with `await_registration_s`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WaitQuery:
     """R1."""
 
@@ -75,7 +76,7 @@ class WaitQuery:
     freshness: Freshness = Freshness()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OpenBranch:
     """A branch that keeps a wait blocked."""
 
@@ -89,7 +90,7 @@ class OpenBranch:
     registered: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WaitAnswer:
     """How a wait ended."""
 
@@ -101,7 +102,7 @@ class WaitAnswer:
     """False when the scope names a service, region or tag that the request never used."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CheckAnswer:
     """C1. The maps are None unless details were asked for."""
 
@@ -111,7 +112,7 @@ class CheckAnswer:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecognitionAnswer:
     """What of a scope the request ever used (`queries.Recognition`)."""
 
@@ -121,7 +122,7 @@ class RecognitionAnswer:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RegionsAnswer:
     """C2: status per region ever used."""
 
@@ -129,7 +130,7 @@ class RegionsAnswer:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DependenciesAnswer:
     """D1: services with open branches that depend on the one asked for."""
 
@@ -138,16 +139,33 @@ class DependenciesAnswer:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
+class DescriptionQuery:
+    """Q1. With a scope, each branch tells what a wait with that scope makes of it."""
+
+    request_id: RequestId
+    scope: Scope | None = None
+    required_branches: tuple[BranchId, ...] = ()
+    """What such a wait requires."""
+    open_only: bool = False
+    """Leaves out the branches that are closed."""
+    freshness: Freshness = Freshness()
+    await_registration_s: float = 0.0
+    """For a watch: how long to wait for an unknown request."""
+
+
+@value
 class RegionDescription:
     """Status of a branch in one region; `closed_at_ms` is None while open."""
 
     region: Region
     status: Status
     closed_at_ms: int | None
+    subscribers: int = 0
+    """While open and monitored: subscriptions of this node that are told of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchDescription:
     """A branch, for people."""
 
@@ -162,20 +180,34 @@ class BranchDescription:
     locator: bytes
     registered_at_ms: int
     status: Status
+    verdict: Verdict | None = None
+    """None: no scope was asked about."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WaiterDescription:
-    """A blocked wait; `blocked_for_s` is None for one that another node serves."""
+    """A blocked wait of this node, or a lease of another one."""
 
     node: str
     scope: Scope
     blocked_for_s: float | None
+    """None for one that another node serves."""
+    leased: bool = False
+    """Whether a lease tells all nodes of it (R7)."""
+    held_by: tuple[BranchId, ...] = ()
+    """The first branches that hold it, in registration order."""
+    held_by_more: bool = False
+    missing_branches: tuple[BranchId, ...] = ()
+    """Required and not registered; unknown for a wait of another node."""
+    awaits_registration: bool = False
+    """Whether it waits for something that was never used (R4); unknown likewise."""
+    lease_ends_in_s: float | None = None
+    """For a wait of another node: cluster time until its lease ends unless it is renewed."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestDescription:
-    """Q1: a request with its branches and waiters."""
+    """Q1: a request with its branches and waiters, as one node knows them."""
 
     request_id: RequestId
     status: Status
@@ -184,9 +216,17 @@ class RequestDescription:
     branches_total: int
     waiters: tuple[WaiterDescription, ...]
     revision: Revision
+    node: str = ""
+    node_region: Region = ALL_REGIONS
+    answered_at_ms: int = 0
+    branches_open: int = 0
+    expires_in_s: float = 0.0
+    """Cluster time until it may be dropped if nothing changes and nobody waits (L2)."""
+    missing_branches: tuple[BranchId, ...] = ()
+    """Of those that the question requires."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestSummary:
     """A request in a listing."""
 
@@ -198,7 +238,7 @@ class RequestSummary:
     registered_at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestPage:
     """One page of a listing; `next_after` is None on the last."""
 
@@ -207,7 +247,7 @@ class RequestPage:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SubscriptionKey:
     """What a subscriber watches."""
 
@@ -218,7 +258,7 @@ class SubscriptionKey:
     resume_revision: Revision = Revision(0)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchIsOpen:
     """Subscription event: a monitored branch is open in the region."""
 
@@ -231,7 +271,7 @@ class BranchIsOpen:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchIsClosed:
     """Subscription event: a branch of the subscription was closed there, or expired."""
 
@@ -241,7 +281,7 @@ class BranchIsClosed:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Synced:
     """Subscription event: everything open at `revision` has been delivered."""
 

@@ -6,6 +6,7 @@ from typing import cast
 
 from rendezvous_raft import errors
 from rendezvous_raft.core.commands import Close, CloseBranches
+from rendezvous_raft.core.model import Branch
 from rendezvous_raft.core.results import BranchesClosed, CloseOutcome
 from rendezvous_raft.node.admission import Admission
 from rendezvous_raft.node.calls import BranchClosing
@@ -42,9 +43,13 @@ class EarlyReleases:
             else:
                 del self._counts[key]
 
-    def covers(self, branch_id: BranchId, region: Region) -> bool:
-        """Whether a close of the branch in the region is on its way through this node."""
-        return bool(self._counts) and (branch_id, region) in self._counts
+    def covers(self, branch: Branch, region: Region) -> bool:
+        """Whether a close of the branch in the region is on its way through this node.
+
+        One of a region that the branch does not have will be refused: it covers nothing.
+        """
+        counts = self._counts
+        return bool(counts) and region in branch.regions and (branch.branch_id, region) in counts
 
 
 class Closing:
@@ -76,7 +81,8 @@ class Closing:
         """One outcome per item; with `await_registration_s`, waits for unknown branches.
 
         Raises:
-            Draining, OutcomeUnknown: the node shuts down, with none or some of them closed.
+            Draining: the node shuts down, and none of them is closed.
+            OutcomeUnknown: it cannot go on, and some of them are or may be closed.
         """
         with self._admission.proposal():
             end_s = self._clock.monotonic_s() + closing.await_registration_s
@@ -86,16 +92,16 @@ class Closing:
                 # One that never appears holds up none of the others (W5).
                 try:
                     again = await self._first_to_appear(closing.closes, unknown, end_s)
-                except errors.Draining as error:
-                    if len(unknown) == len(outcomes):
+                    if not again:
+                        break
+                    late, revision = await self._close(
+                        tuple(closing.closes[i] for i in again), deadline_s
+                    )
+                except errors.RendezvousError as error:
+                    if CloseOutcome.CLOSED not in outcomes:
                         raise
                     # Some are closed, so it may not be said that nothing happened (G6).
                     raise errors.OutcomeUnknown(error.message, revision=revision) from error
-                if not again:
-                    break
-                late, revision = await self._close(
-                    tuple(closing.closes[i] for i in again), deadline_s
-                )
                 for i, outcome in zip(again, late, strict=True):
                     outcomes[i] = outcome
             return BranchesClosed(tuple(outcomes)), revision

@@ -32,6 +32,7 @@ from rendezvous_raft.node.calls import (
     BranchRegistration,
     CheckAnswer,
     DependenciesAnswer,
+    DescriptionQuery,
     Freshness,
     NumberedRegistration,
     RecognitionAnswer,
@@ -44,6 +45,7 @@ from rendezvous_raft.node.calls import (
     WaitQuery,
 )
 from rendezvous_raft.node.close import Closing, EarlyReleases
+from rendezvous_raft.node.descriptions import Descriptions
 from rendezvous_raft.node.expiry import Expiry
 from rendezvous_raft.node.groups import GroupKeeper
 from rendezvous_raft.node.leases import LeaseKeeper
@@ -52,6 +54,7 @@ from rendezvous_raft.node.ports import Clock, IdSource, Replicator
 from rendezvous_raft.node.proposals import Proposer
 from rendezvous_raft.node.reads import Reads
 from rendezvous_raft.node.register import Registering
+from rendezvous_raft.node.request_watches import RequestWatches
 from rendezvous_raft.node.status import ClusterStatus, SnapshotInfo
 from rendezvous_raft.node.subscriptions import Subscriptions
 from rendezvous_raft.node.wait import Waits
@@ -114,12 +117,18 @@ class Node:
         self.limits = limits
         self._observer = observer
         self._admission = Admission(limits, observer)
-        self._index = WaitIndex()
+        self._request_watches = RequestWatches(limits, observer)
+        self._index = WaitIndex(self._request_watches.changed)
         self._watch = RegistrationWatch()
         self._leases = LeaseKeeper(name, replicator, limits, clock, ids)
         self._groups = GroupKeeper(name, replicator, limits, clock, ids)
         self._subscriptions = Subscriptions(
-            replicator, limits, self._admission, self._groups, observer
+            replicator,
+            limits,
+            self._admission,
+            self._groups,
+            observer,
+            self._request_watches.changed_all,
         )
         self._expiry = Expiry(
             replicator, limits, clock, ids, self._index, self._leases, self._groups
@@ -127,7 +136,19 @@ class Node:
         self._pulse: asyncio.Task[None] | None = None
         early = EarlyReleases() if early_release else None
         proposer = Proposer(replicator, clock, observer)
-        self._reads = Reads(name, replicator, clock, self._index)
+        self._reads = Reads(replicator)
+        self._descriptions = Descriptions(
+            name=name,
+            region=region,
+            replicator=replicator,
+            clock=clock,
+            limits=limits,
+            waits=self._index,
+            subscriptions=self._subscriptions,
+            early=early,
+            watches=self._request_watches,
+            admission=self._admission,
+        )
         self._waits = Waits(
             replicator, clock, self._index, self._leases, early, self._admission, observer
         )
@@ -151,6 +172,7 @@ class Node:
         self._index.fail_all(draining)
         self._watch.end(draining)
         self._subscriptions.end_all("draining", draining)
+        self._request_watches.end_all(draining)
 
     async def close(self) -> None:
         """Ends leases and memberships, then the engine."""
@@ -267,11 +289,15 @@ class Node:
             request_id, service, zone, freshness=freshness, deadline_s=deadline_s
         )
 
-    async def describe(
-        self, request_id: RequestId, *, freshness: Freshness, deadline_s: float
-    ) -> RequestDescription:
+    async def describe(self, query: DescriptionQuery, *, deadline_s: float) -> RequestDescription:
         """Q1."""
-        return await self._reads.describe(request_id, freshness=freshness, deadline_s=deadline_s)
+        return await self._descriptions.describe(query, deadline_s)
+
+    def watch(
+        self, query: DescriptionQuery, *, deadline_s: float
+    ) -> AsyncGenerator[RequestDescription]:
+        """Q1, whenever something changes. Close the generator to end it."""
+        return self._descriptions.watch(query, deadline_s)
 
     async def list_requests(
         self,
@@ -356,6 +382,8 @@ class Node:
                         self._request_expired(event, applied.revision)
                     case GroupChanged():
                         divided_anew[event.service, event.region, event.group] = None
+                        continue
+                self._request_watches.changed(event.request_id)
         for group in divided_anew:
             self._subscriptions.group_changed(group)
 
@@ -379,6 +407,7 @@ class Node:
         """A snapshot was installed: events are missing, so everybody looks anew."""
         self._watch.state_replaced(self.replicator.state.state.branches)
         self._index.wake_all()
+        self._request_watches.changed_all()
         self._subscriptions.end_all(
             "snapshot",
             errors.SubscriptionOverflow("this node took over a newer state; subscribe again"),

@@ -5,26 +5,18 @@ from __future__ import annotations
 from rendezvous_raft import errors
 from rendezvous_raft.core import queries
 from rendezvous_raft.core.commands import Scope
-from rendezvous_raft.core.model import Branch, Request, State
+from rendezvous_raft.core.model import Request, State
 from rendezvous_raft.node.calls import (
-    BranchDescription,
     CheckAnswer,
     DependenciesAnswer,
     Freshness,
     RecognitionAnswer,
-    RegionDescription,
     RegionsAnswer,
-    RequestDescription,
     RequestPage,
     RequestSummary,
-    WaiterDescription,
 )
-from rendezvous_raft.node.ports import Clock, Replicator
-from rendezvous_raft.node.watches import WaitIndex
-from rendezvous_raft.types import ALL_REGIONS, Consistency, RequestId, Service, Status, Zone
-
-BRANCHES_DESCRIBED_MAX = 1_000
-WAITERS_DESCRIBED_MAX = 100
+from rendezvous_raft.node.ports import Replicator
+from rendezvous_raft.types import Consistency, RequestId, Service, Status, Zone
 
 
 async def reach(replicator: Replicator, freshness: Freshness, deadline_s: float) -> None:
@@ -48,13 +40,10 @@ def find_request(state: State, request_id: RequestId) -> Request:
 
 
 class Reads:
-    """The reading use-cases but for waits."""
+    """The reading use-cases but for waits and descriptions."""
 
-    def __init__(self, name: str, replicator: Replicator, clock: Clock, waits: WaitIndex) -> None:
-        self._name = name
+    def __init__(self, replicator: Replicator) -> None:
         self._replicator = replicator
-        self._clock = clock
-        self._waits = waits
 
     async def check(
         self,
@@ -136,40 +125,6 @@ class Reads:
         direct, indirect = queries.fetch_dependencies(request, service, zone)
         return DependenciesAnswer(direct, indirect, state.revision)
 
-    async def describe(
-        self, request_id: RequestId, *, freshness: Freshness, deadline_s: float
-    ) -> RequestDescription:
-        """Q1, bounded."""
-        await reach(self._replicator, freshness, deadline_s)
-        state = self._replicator.state.state
-        request = find_request(state, request_id)
-        shown = request.branches[:BRANCHES_DESCRIBED_MAX]
-        return RequestDescription(
-            request_id=request_id,
-            status=queries.request_status(request),
-            registered_at_ms=request.at_ms,
-            branches=tuple(_describe_branch(branch) for branch in shown),
-            branches_total=len(request.branches),
-            waiters=self._describe_waiters(state, request_id),
-            revision=state.revision,
-        )
-
-    def _describe_waiters(
-        self, state: State, request_id: RequestId
-    ) -> tuple[WaiterDescription, ...]:
-        """Waits of this node, and the replicated ones of others."""
-        now_s = self._clock.monotonic_s()
-        here = [
-            WaiterDescription(self._name, waiter.scope, now_s - waiter.since_s)
-            for waiter in self._waits.of_request(request_id)
-        ]
-        elsewhere = [
-            WaiterDescription(lease.node, lease.scope, None)
-            for lease in state.leases_by_request.get(request_id, {}).values()
-            if lease.node != self._name
-        ]
-        return tuple([*here, *elsewhere][:WAITERS_DESCRIBED_MAX])
-
     async def list_requests(
         self,
         *,
@@ -188,27 +143,6 @@ class Reads:
         )
         summaries = tuple(_summarise(request) for request in page)
         return RequestPage(summaries, next_after, state.revision)
-
-
-def _describe_branch(branch: Branch) -> BranchDescription:
-    names = branch.regions or (ALL_REGIONS,)
-    closed = branch.closed_at_ms or [None] * branch.slots
-    return BranchDescription(
-        branch_id=branch.branch_id,
-        service=branch.service,
-        tag=branch.tag,
-        zone=branch.zone,
-        parent_branch_id=branch.parent_branch_id,
-        kind=branch.kind,
-        regions=tuple(
-            RegionDescription(name, queries.branch_status(branch, i), closed[i])
-            for i, name in enumerate(names)
-        ),
-        monitored=branch.monitored,
-        locator=branch.locator,
-        registered_at_ms=branch.at_ms,
-        status=Status.OPEN if branch.open_mask else Status.CLOSED,
-    )
 
 
 def _summarise(request: Request) -> RequestSummary:

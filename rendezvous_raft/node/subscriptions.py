@@ -14,7 +14,7 @@ to be a member begins with its list once it is one, or with everything when its 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 from rendezvous_raft import errors
 from rendezvous_raft.core import queries
@@ -37,7 +37,10 @@ from rendezvous_raft.types import BranchId, BranchKind, Region, RequestId, Revis
 
 
 class Subscriptions:
-    """The subscribers of this node, fed from applied events."""
+    """The subscribers of this node, fed from applied events.
+
+    `changed` is told whenever they become more or fewer.
+    """
 
     def __init__(
         self,
@@ -46,7 +49,9 @@ class Subscriptions:
         admission: Admission,
         groups: GroupKeeper,
         observer: NodeObserver,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
+        self._changed = changed
         self._replicator = replicator
         self._limits = limits
         self._admission = admission
@@ -83,6 +88,7 @@ class Subscriptions:
                 details={"limit": "subscribers_per_key_max", "value": str(len(watching))},
             )
         watching.append(subscriber)
+        self._changed()
         if key.group:
             self._join(subscriber)
         else:
@@ -124,6 +130,7 @@ class Subscriptions:
         if subscriber not in watching:
             return
         watching.remove(subscriber)
+        self._changed()
         if not watching:
             del self._by_service[key.service][key.region]
             if not self._by_service[key.service]:
@@ -273,6 +280,12 @@ class Subscriptions:
             for service, regions in self._by_service.items()
             for region, watching in regions.items()
         }
+
+    def count_told(self, service: Service, region: Region, tag: Tag) -> int:
+        """Subscribers that are told of a branch; region `""` asks about a global one."""
+        regions = self._by_service.get(service, {})
+        watching = regions.values() if not region else (regions.get(region, ()),)
+        return sum(subscriber.wants(tag) for several in watching for subscriber in several)
 
     def queue_len_longest(self) -> int:
         """Length of the longest queue."""

@@ -105,12 +105,15 @@ class Waits:
             lease = self._leases.begin(query.request_id, query.scope)
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiter = Waiter(query.request_id, query.scope, look.look, woken, since_s)
+        waiter.required_branches = query.required_branches
+        waiter.awaits_registration = look.awaiting
+        waiter.leased = lease is not None
         self._index.park(waiter)
         try:
             if look.awaiting and await_end_s < end_s:
                 if await self._sleep(woken, await_end_s):
                     return WaitOutcome.BLOCKED
-                look.awaiting = False
+                look.awaiting = waiter.awaits_registration = False
                 if look.look():
                     return WaitOutcome.BLOCKED if look.was_blocked else WaitOutcome.IMMEDIATE
             released = await self._sleep(woken, end_s) or look.look()
@@ -156,10 +159,10 @@ class _Look:
         request = state.requests.get(query.request_id)
         if request is None:
             return self._look_at_nothing(state)
+        self._known = queries.is_known(request, query.scope)
         if queries.missing_branches(state, query.request_id, query.required_branches):
             self.was_blocked = True
             return False
-        self._known = queries.is_known(request, query.scope)
         if self._first_blocking(state, request) is not None:
             self.was_blocked = True
             return False
@@ -168,6 +171,7 @@ class _Look:
     def _look_at_nothing(self, state: State) -> bool:
         """The request is not there: gone, still to come, or never heard of (G5)."""
         request_id = self.query.request_id
+        self._known = False
         if request_id in state.tombstones:
             self._error = errors.RequestExpired(
                 f"request {request_id} has expired", revision=state.revision
@@ -185,13 +189,7 @@ class _Look:
     def _first_blocking(self, state: State, request: Request) -> Branch | None:
         scope = self.query.scope
         for branch in queries.open_in_scope(state, request, scope):
-            # A close of a region that the branch does not have will be refused: it covers nothing.
-            covered = (
-                self._early is not None
-                and scope.region in branch.regions
-                and self._early.covers(branch.branch_id, scope.region)
-            )
-            if not covered:
+            if self._early is None or not self._early.covers(branch, scope.region):
                 return branch
         return None
 

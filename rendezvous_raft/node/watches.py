@@ -24,6 +24,10 @@ class Waiter:
     woken: asyncio.Future[None]
     since_s: float
     """When it was parked first, in monotonic seconds."""
+    required_branches: tuple[BranchId, ...] = ()
+    """This and what follows is for people."""
+    awaits_registration: bool = False
+    leased: bool = False
 
     def looks_at(self, region: Region) -> bool:
         """Whether a close in this region (`""`: everywhere) can matter to it."""
@@ -31,9 +35,14 @@ class Waiter:
 
 
 class WaitIndex:
-    """Parked waits by request."""
+    """Parked waits by request.
 
-    def __init__(self) -> None:
+    Args:
+        changed: is told of requests whose parked waits have become more or fewer.
+    """
+
+    def __init__(self, changed: Callable[[RequestId], None] = lambda _: None) -> None:
+        self._changed = changed
         self._parked: dict[RequestId, dict[Waiter, None]] = {}
         self._count = 0
 
@@ -44,6 +53,7 @@ class WaitIndex:
         """Adds a waiter; the caller removes it again in `finally`."""
         self._parked.setdefault(waiter.request_id, {})[waiter] = None
         self._count += 1
+        self._changed(waiter.request_id)
 
     def remove(self, waiter: Waiter) -> None:
         """Takes a waiter out, if it is there."""
@@ -52,6 +62,7 @@ class WaitIndex:
             self._count -= 1
             if not waiters:
                 del self._parked[waiter.request_id]
+            self._changed(waiter.request_id)
 
     def wake(self, request_id: RequestId, region: Region = Region("")) -> None:
         """Lets the waiters of a request that a change in this region can matter to look again."""

@@ -126,6 +126,13 @@ class EngineMetrics:
         self._entry_commands = registry.histogram(
             "raft_entry_commands", "Commands in one Raft entry of this node.", buckets=_ENTRY
         )
+        self._asked_leader = ByLabel(
+            registry.counter(
+                "raft_messages_to_leader",
+                "Messages of this follower to its leader on behalf of clients.",
+                ["kind"],
+            )
+        )
         self._snapshot = registry.histogram(
             "raft_snapshot_duration_seconds", "Time to write one snapshot.", buckets=_CALL
         )
@@ -160,6 +167,10 @@ class EngineMetrics:
     def entry_made(self, commands: int) -> None:
         """This node made an entry."""
         self._entry_commands.observe(commands)
+
+    def asked_leader(self, kind: str) -> None:
+        """This node sent its leader a message of this kind."""
+        self._asked_leader[kind].inc()
 
     def snapshot_done(self, seconds: float, size_bytes: int) -> None:
         """A snapshot was written."""

@@ -9,7 +9,6 @@ in its log halts instead of guessing, for every guess would be a silent divergen
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -35,6 +34,7 @@ from rendezvous_raft.core.commands import (
     Scope,
 )
 from rendezvous_raft.types import BranchKind
+from rendezvous_raft.values import value
 
 COMMAND_VERSION = GROUPS_VERSION
 """Highest command version that this software can apply. Each kind of command is written as of the
@@ -49,7 +49,7 @@ class CodecError(ValueError):
     """The bytes are not a command or entry that this version understands."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """What one Raft entry carries: the commands of a node's batch, and which batch it is."""
 
@@ -148,9 +148,9 @@ def _flag(value: object) -> bool:
 def _texts(values: object) -> tuple[Any, ...]:
     if not isinstance(values, list):
         raise TypeError(f"{values!r} is not a list")
-    for value in values:
-        if type(value) is not str:
-            _text(value)
+    for text in values:
+        if type(text) is not str:
+            _text(text)
     return tuple(values)
 
 

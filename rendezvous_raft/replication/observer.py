@@ -35,6 +35,14 @@ class EngineObserver(Protocol):
         """This node made an entry of `commands` commands, for its own log or for the leader's."""
         ...
 
+    def asked_leader(self, kind: str) -> None:
+        """This follower sent its leader a message on behalf of its clients.
+
+        `read_index` (for linearizable reads), `proposals` (a batch, or a batch once more) or
+        `parked` (the one report a second of what is waited for).
+        """
+        ...
+
     def snapshot_done(self, seconds: float, size_bytes: int) -> None:
         """A snapshot was written."""
         ...
@@ -59,6 +67,9 @@ class SilentEngineObserver:
         """Ignored."""
 
     def entry_made(self, commands: int) -> None:
+        """Ignored."""
+
+    def asked_leader(self, kind: str) -> None:
         """Ignored."""
 
     def snapshot_done(self, seconds: float, size_bytes: int) -> None:

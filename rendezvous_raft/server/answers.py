@@ -15,12 +15,12 @@ from rendezvous_raft.limits import GRPC_MESSAGE_BYTES_MAX
 from rendezvous_raft.node.calls import BranchIsOpen, Synced
 from rendezvous_raft.node.rejections import close_error
 from rendezvous_raft.server.failures import to_failure
-from rendezvous_raft.types import BranchKind, Role, Standing, Status, WaitOutcome
+from rendezvous_raft.types import Role, Standing, Status, WaitOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rendezvous_raft.core.commands import Close, Scope
+    from rendezvous_raft.core.commands import Close
     from rendezvous_raft.core.results import BranchesClosed, BranchesRegistered, RequestRegistered
     from rendezvous_raft.errors import InvalidArgument
     from rendezvous_raft.node import calls
@@ -33,7 +33,7 @@ SERVICES_SHOWN_MAX = 100
 RESPONSE_BYTES_MAX = GRPC_MESSAGE_BYTES_MAX * 3 // 4
 """Descriptions are cut here: they are for people, and the transport refuses what is larger."""
 
-_STATUSES = {
+STATUSES = {
     Status.OPEN: types_pb2.STATUS_OPEN,
     Status.CLOSED: types_pb2.STATUS_CLOSED,
     Status.UNKNOWN: types_pb2.STATUS_UNKNOWN,
@@ -42,11 +42,6 @@ _OUTCOMES = {
     WaitOutcome.IMMEDIATE: types_pb2.WAIT_OUTCOME_IMMEDIATE,
     WaitOutcome.BLOCKED: types_pb2.WAIT_OUTCOME_BLOCKED,
     WaitOutcome.TIMED_OUT: types_pb2.WAIT_OUTCOME_TIMED_OUT,
-}
-_KINDS = {
-    BranchKind.REGIONAL: types_pb2.BRANCH_KIND_REGIONAL,
-    BranchKind.GLOBAL: types_pb2.BRANCH_KIND_GLOBAL,
-    BranchKind.REGIONLESS: types_pb2.BRANCH_KIND_REGIONLESS,
 }
 _ROLES = {
     None: admin_pb.ROLE_UNSPECIFIED,
@@ -145,7 +140,7 @@ def _open_branch(branch: calls.OpenBranch) -> types_pb2.OpenBranch:
         tag=branch.tag,
         zone=branch.zone,
         regions=branch.regions,
-        age=_duration(branch.age_s),
+        age=duration_of(branch.age_s),
         registered=branch.registered,
     )
 
@@ -153,9 +148,9 @@ def _open_branch(branch: calls.OpenBranch) -> types_pb2.OpenBranch:
 def check(answer: calls.CheckAnswer) -> pb.CheckRequestResponse:
     """C1."""
     return pb.CheckRequestResponse(
-        status=_STATUSES[answer.status],
-        tagged={tag: _STATUSES[status] for tag, status in (answer.tagged or {}).items()},
-        regions={region: _STATUSES[status] for region, status in (answer.regions or {}).items()},
+        status=STATUSES[answer.status],
+        tagged={tag: STATUSES[status] for tag, status in (answer.tagged or {}).items()},
+        regions={region: STATUSES[status] for region, status in (answer.regions or {}).items()},
         revision=answer.revision,
     )
 
@@ -163,7 +158,7 @@ def check(answer: calls.CheckAnswer) -> pb.CheckRequestResponse:
 def check_by_regions(answer: calls.RegionsAnswer) -> pb.CheckRequestByRegionsResponse:
     """C2."""
     return pb.CheckRequestByRegionsResponse(
-        statuses={region: _STATUSES[status] for region, status in answer.statuses.items()},
+        statuses={region: STATUSES[status] for region, status in answer.statuses.items()},
         revision=answer.revision,
     )
 
@@ -175,85 +170,17 @@ def dependencies(answer: calls.DependenciesAnswer) -> pb.FetchDependenciesRespon
     )
 
 
-def description(answer: calls.RequestDescription) -> pb.DescribeRequestResponse:
-    """Q1."""
-    response = pb.DescribeRequestResponse(
-        request_id=answer.request_id,
-        status=_STATUSES[answer.status],
-        registered_at=_timestamp(answer.registered_at_ms),
-        branches_total=answer.branches_total,
-        revision=answer.revision,
-    )
-    size = 0
-    for waiter in answer.waiters:
-        shown = _waiter(waiter)
-        size += shown.ByteSize()
-        if size > RESPONSE_BYTES_MAX // 2:
-            break
-        response.waiters.append(shown)
-    for branch in answer.branches:
-        described = _branch(branch)
-        size += described.ByteSize()
-        if size > RESPONSE_BYTES_MAX:
-            break
-        response.branches.append(described)
-    return response
-
-
-def _branch(branch: calls.BranchDescription) -> types_pb2.BranchDescription:
-    return types_pb2.BranchDescription(
-        branch_id=branch.branch_id,
-        service=branch.service,
-        tag=branch.tag,
-        zone=branch.zone,
-        parent_branch_id=branch.parent_branch_id,
-        kind=_KINDS[branch.kind],
-        regions=[
-            types_pb2.RegionStatus(
-                region=part.region,
-                status=_STATUSES[part.status],
-                closed_at=None if part.closed_at_ms is None else _timestamp(part.closed_at_ms),
-            )
-            for part in branch.regions
-        ],
-        monitored=branch.monitored,
-        locator=branch.locator,
-        registered_at=_timestamp(branch.registered_at_ms),
-        status=_STATUSES[branch.status],
-    )
-
-
-def _waiter(waiter: calls.WaiterDescription) -> types_pb2.WaiterDescription:
-    blocked_for_s = waiter.blocked_for_s
-    return types_pb2.WaiterDescription(
-        node=waiter.node,
-        scope=_scope(waiter.scope),
-        blocked_for=None if blocked_for_s is None else _duration(blocked_for_s),
-    )
-
-
-def _scope(scope: Scope) -> types_pb2.Scope:
-    return types_pb2.Scope(
-        services=scope.services,
-        region=scope.region,
-        tag=scope.tag,
-        zone=scope.zone,
-        waiter_service=scope.waiter_service,
-        wait_dependencies=scope.wait_dependencies,
-    )
-
-
 def requests(page: calls.RequestPage) -> pb.ListRequestsResponse:
     """Q1, one page."""
     return pb.ListRequestsResponse(
         requests=[
             types_pb2.RequestSummary(
                 request_id=summary.request_id,
-                status=_STATUSES[summary.status],
+                status=STATUSES[summary.status],
                 branches=summary.branches,
                 branches_open=summary.branches_open,
                 services=summary.services[:SERVICES_SHOWN_MAX],
-                registered_at=_timestamp(summary.registered_at_ms),
+                registered_at=timestamp_of(summary.registered_at_ms),
             )
             for summary in page.requests
         ],
@@ -277,7 +204,7 @@ def subscription_event(event: calls.SubscriptionEvent) -> pb.SubscribeResponse:
         response.kind = pb.SUBSCRIPTION_EVENT_KIND_OPEN
         response.tag = event.tag
         response.locator = event.locator
-        response.registered_at.CopyFrom(_timestamp(event.registered_at_ms))
+        response.registered_at.CopyFrom(timestamp_of(event.registered_at_ms))
     return response
 
 
@@ -320,11 +247,13 @@ def cluster_status(
     )
 
 
-def _duration(seconds: float) -> Duration:
+def duration_of(seconds: float) -> Duration:
+    """The message of a duration; a negative one is none."""
     duration = Duration()
     duration.FromNanoseconds(round(max(seconds, 0.0) * 1e9))
     return duration
 
 
-def _timestamp(at_ms: int) -> Timestamp:
+def timestamp_of(at_ms: int) -> Timestamp:
+    """The message of a moment."""
     return Timestamp(seconds=at_ms // 1000, nanos=at_ms % 1000 * 1_000_000)

@@ -6,6 +6,7 @@ proposed. It names the path of the field, e.g. `branch.regions[2]`, and the limi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
@@ -25,6 +26,7 @@ from rendezvous_raft.limits import (
 from rendezvous_raft.node.calls import (
     BranchClosing,
     BranchRegistration,
+    DescriptionQuery,
     Freshness,
     SubscriptionKey,
     WaitQuery,
@@ -263,6 +265,28 @@ def freshness(request: FreshnessFields) -> Freshness:
     if consistency is None:
         raise InvalidArgument.for_field("consistency", f"{given} is not one of the enum's values")
     return Freshness(consistency, Revision(min_revision))
+
+
+def description_query(
+    request: pb.DescribeRequestRequest | pb.WatchRequestRequest,
+) -> DescriptionQuery:
+    """Q1; without a scope nothing is said of what a wait makes of a branch."""
+    required = check_ids(
+        request.required_branches, "required_branches", count_max=REQUIRED_BRANCHES_MAX
+    )
+    return DescriptionQuery(
+        request_id=known_request_id(request.request_id),
+        scope=scope(request.scope) if request.HasField("scope") else None,
+        required_branches=tuple(BranchId(branch_id) for branch_id in required),
+        open_only=request.open_only,
+        freshness=freshness(request),
+    )
+
+
+def watch_query(request: pb.WatchRequestRequest) -> DescriptionQuery:
+    """Q1, with patience for an unknown request."""
+    patience_s = duration_s(request.await_registration, "await_registration")
+    return replace(description_query(request), await_registration_s=patience_s)
 
 
 def services(names: Iterable[str]) -> tuple[Service, ...]:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from rendezvous_raft import errors
 from rendezvous_raft.config import Address, ConfigError
-from rendezvous_raft.node.calls import Freshness
+from rendezvous_raft.node.calls import DescriptionQuery, Freshness
 from rendezvous_raft.observability.metrics import CONTENT_TYPE
 from rendezvous_raft.server.fields import check_id
 from rendezvous_raft.server.statusz import describe_request
@@ -145,9 +145,9 @@ class HttpSurface:
         """A request, as this node has it."""
         timeout_s = self._node.limits.call_timeout_ms_max / 1000
         try:
+            request_id = check_id(request.match_info["request_id"], "request_id")
             description = await self._node.describe(
-                RequestId(check_id(request.match_info["request_id"], "request_id")),
-                freshness=Freshness(Consistency.LOCAL),
+                DescriptionQuery(RequestId(request_id), freshness=Freshness(Consistency.LOCAL)),
                 deadline_s=self._node.clock.monotonic_s() + timeout_s,
             )
         except errors.RendezvousError as error:

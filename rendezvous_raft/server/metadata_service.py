@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rendezvous_raft.core.results import BranchesClosed
 from rendezvous_raft.node.rejections import close_error
-from rendezvous_raft.server import answers, convert
+from rendezvous_raft.server import answers, convert, descriptions
 
 if TYPE_CHECKING:
     from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
@@ -117,12 +117,18 @@ class MetadataService:
         self, request: pb.DescribeRequestRequest, call: Call
     ) -> pb.DescribeRequestResponse:
         """Q1, one request."""
-        answer = await self._node.describe(
-            convert.known_request_id(request.request_id),
-            freshness=convert.freshness(request),
-            deadline_s=call.deadline_s,
-        )
-        return answers.description(answer)
+        query = convert.description_query(request)
+        answer = await self._node.describe(query, deadline_s=call.deadline_s)
+        return descriptions.description(answer)
+
+    async def watch_request(self, request: pb.WatchRequestRequest, call: Call) -> None:
+        """Q1, one request whenever it changes: ends as `Descriptions.watch` says."""
+        found = self._node.watch(convert.watch_query(request), deadline_s=call.deadline_s)
+        try:
+            async for answer in found:
+                await call.write(descriptions.watched(answer))
+        finally:
+            await found.aclose()
 
     async def list_requests(
         self, request: pb.ListRequestsRequest, call: Call

@@ -103,6 +103,7 @@ class RpcTable:
             "FetchDependencies": Rpc(service.fetch_dependencies, call_s),
             "DescribeRequest": Rpc(service.describe_request, call_s),
             "ListRequests": Rpc(service.list_requests, call_s),
+            "WatchRequest": Rpc(service.watch_request, math.inf),
             "Subscribe": Rpc(service.subscribe, math.inf),
         }
 

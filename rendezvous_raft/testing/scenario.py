@@ -14,6 +14,8 @@ the commands, forgets the trace and writes it anew; a test compares the two text
                                           requires=, and the word dependencies; `zone=` is the
                                           root zone, given
     abandon w1                            the node of the wait dies; its lease stays
+    why region=us                         what a wait with this scope makes of each branch; also
+                                          requires=
     check region=us                       a scope like that of a wait
     tags region=us / regions a b          details of a check
     dependencies a                        or of no service: all that are open
@@ -37,6 +39,7 @@ from dataclasses import dataclass
 
 from rendezvous_raft.core import commands as c
 from rendezvous_raft.core import groups, queries
+from rendezvous_raft.core.explanation import verdicts
 from rendezvous_raft.core.invariants import History, check_basic, check_delta
 from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.testing.scenario_words import told_event, told_result
@@ -149,6 +152,7 @@ class Scenario:
             "close": self._close,
             "wait": self._wait,
             "abandon": self._abandon,
+            "why": self._why,
             "check": self._check,
             "tags": self._tags,
             "regions": self._regions,
@@ -290,6 +294,17 @@ class Scenario:
     def _unknown(self, scope: c.Scope) -> str:
         known = queries.is_known(self.machine.state.requests[self.request_id], scope)
         return "" if known else " (never used)"
+
+    def _why(self, words: list[str]) -> Iterator[str]:
+        given = Words.of(words, known=f"{SCOPE_OPTIONS} requires")
+        state = self.machine.state
+        request = state.requests[self.request_id]
+        required = [BranchId(branch_id) for branch_id in given.listed("requires")]
+        for branch_id in queries.missing_branches(state, self.request_id, required):
+            yield f"{branch_id} is not registered: holds"
+        found = verdicts(state, request, scope_of(given), request.branches)
+        for branch, verdict in zip(request.branches, found, strict=True):
+            yield f"{branch.branch_id} of {branch.service}: {verdict.value.replace('_', ' ')}"
 
     # Groups
 

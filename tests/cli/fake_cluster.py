@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ def status(name: str = "n1", **changes: Any) -> results.ClusterDescription:
     return results.ClusterDescription(**{**fields, **changes})
 
 
-def description() -> results.RequestDescription:
+def description(**changes: Any) -> results.RequestDescription:
     branch = results.BranchDescription(
         branch_id="b1",
         service="post-storage",
@@ -72,16 +73,37 @@ def description() -> results.RequestDescription:
         status=Status.OPEN,
     )
     scope = results.ScopeDescription(("post-storage",), "us", "", None, "", False)
-    waiter = results.WaiterDescription("n2", scope, 0.412)
-    return results.RequestDescription("r1", Status.OPEN, MOMENT, (branch,), 1, (waiter,), 40)
+    waiter = results.WaiterDescription("n2", scope, 0.412, held_by=("b1",))
+    found = results.RequestDescription(
+        request_id="r1",
+        status=Status.OPEN,
+        registered_at=MOMENT,
+        branches=(branch,),
+        branches_total=1,
+        waiters=(waiter,),
+        revision=40,
+        node="n2",
+        node_region="us",
+        answered_at=MOMENT + dt.timedelta(seconds=4),
+        branches_open=1,
+        expires_in=3_600.0,
+    )
+    return dataclasses.replace(found, **changes)
+
+
+TURNS = 20
+"""Enough for whoever was answered to go on."""
+FOREVER = object()
+"""In a stream: nothing more comes, and it does not end."""
 
 
 @dataclass
 class BlockedUntil:
-    """An answer that comes once another method was called."""
+    """An answer that comes some turns after another method was called so many times."""
 
     method: str
     answer: Any
+    calls: int = 1
 
 
 @dataclass
@@ -102,6 +124,17 @@ class FakeCluster:
 
     def connect(self, endpoints: str) -> AsyncClient:
         return cast("AsyncClient", FakeClient(self, endpoints))
+
+    def streams(self, method: str) -> list[Any]:
+        """What the next stream gives: of several lists the first, the last one for all others."""
+        answer = self.answers[method]
+        if answer and isinstance(answer[0], list):
+            return cast("list[Any]", answer.pop(0) if len(answer) > 1 else answer[0])
+        return cast("list[Any]", answer)
+
+    def count(self, method: str) -> int:
+        """How often a method was called."""
+        return sum(call[1] == method for call in self.calls)
 
     def called(self, method: str) -> dict[str, Any]:
         """The keyword arguments of the only call of a method; `args` has the others."""
@@ -133,7 +166,9 @@ class FakeClient:
             if isinstance(answer, list):  # one for each call, the last for all that follow
                 answer = answer.pop(0) if len(answer) > 1 else answer[0]
             if isinstance(answer, BlockedUntil):
-                while not any(call[1] == answer.method for call in self._cluster.calls):
+                while self._cluster.count(answer.method) < answer.calls:
+                    await asyncio.sleep(0)
+                for _ in range(TURNS):
                     await asyncio.sleep(0)
                 answer = answer.answer
             if isinstance(answer, BaseException):
@@ -142,11 +177,24 @@ class FakeClient:
 
         return call
 
+    async def watch_request(
+        self, request_id: str, **kwargs: Any
+    ) -> AsyncGenerator[results.RequestDescription]:
+        self._cluster.calls.append((self._endpoints, "watch_request", (request_id,), kwargs))
+        for step in self._cluster.streams("watch_request"):
+            if isinstance(step, BaseException):
+                raise step
+            if step is FOREVER:
+                await asyncio.Event().wait()
+            yield step
+
     async def subscribe(
         self, service: str, region: str | None = None, *, tags: Sequence[str] = ()
     ) -> AsyncGenerator[results.SubscriptionEvent]:
         self._cluster.calls.append((self._endpoints, "subscribe", (service, region, tags), {}))
-        for event in self._cluster.answers["subscribe"]:
+        for event in self._cluster.streams("subscribe"):
             if isinstance(event, BaseException):
                 raise event
+            if event is FOREVER:
+                await asyncio.Event().wait()
             yield event

@@ -4,12 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from fake_cluster import MOMENT, BlockedUntil, FakeCluster, Invoke, status
+from fake_cluster import MOMENT, FakeCluster, Invoke, status
 
-from rendezvous_raft.cli import request as request_command
 from rendezvous_raft.cli.exits import ExitCode
 from rendezvous_raft.client import results
-from rendezvous_raft.client.results import SubscriptionEvent, SubscriptionEventKind
 from rendezvous_raft.errors import (
     DeadlineExceeded,
     Disconnected,
@@ -91,7 +89,9 @@ def test_show_in_json_has_the_names_of_the_protos(invoke: Invoke) -> None:
         "region": "us",
         "status": "open",
         "closed_at": None,
+        "subscribers": 0,
     }
+    assert shown["nodes"] == [{"name": "n2", "region": "us", "grpc_address": "", "problem": None}]
     assert shown["branches"][0]["locator"] == "base64:/wA="
     assert shown["registered_at"] == MOMENT.isoformat()
     assert shown["waiters"][0]["scope"]["services"] == ["post-storage"]
@@ -138,30 +138,6 @@ def test_wait_that_times_out_shows_why_and_exits_5(invoke: Invoke, cluster: Fake
     assert outcome.exit_code == ExitCode.TIMED_OUT
     assert "timed_out" in outcome.stdout
     assert "post-storage\tb1\t-\tus\t1.9 s" in outcome.stdout
-
-
-def test_explain_says_why_a_wait_blocks(
-    invoke: Invoke, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(request_command, "EXPLAIN_AFTER_S", 0)
-    waited = cluster.answers["wait_request"]
-    cluster.answers["wait_request"] = BlockedUntil("describe_request", waited)
-    outcome = invoke("request wait r1 --region us --explain")
-    assert outcome.exit_code == ExitCode.OK
-    assert "request r1 blocked at revision 40:" in outcome.stderr
-    assert "post-storage  b1  open in us" in outcome.stderr
-    assert outcome.stdout.splitlines()[1].startswith("r1\tblocked\tyes")
-
-
-def test_explain_without_an_explanation_waits_all_the_same(
-    invoke: Invoke, unknown_request: FakeCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(request_command, "EXPLAIN_AFTER_S", 0)
-    waited = unknown_request.answers["wait_request"]
-    unknown_request.answers["wait_request"] = BlockedUntil("describe_request", waited)
-    outcome = invoke("request wait r1 --explain")
-    assert outcome.exit_code == ExitCode.OK
-    assert "no more is known" in outcome.stderr
 
 
 @pytest.mark.parametrize("timeout", ["5", "5 parsecs", "", "s", "-1s", "8d", "999h", "1s2"])
@@ -280,31 +256,6 @@ def test_transfer_without_a_leader_exits_3(invoke: Invoke, cluster: FakeCluster)
     for address, known in list(cluster.statuses.items()):
         cluster.statuses[address] = status(known.name, leader="")
     assert invoke("cluster", "transfer-leader").exit_code == ExitCode.UNREACHABLE
-
-
-def event(kind: SubscriptionEventKind, branch_id: str = "b1") -> SubscriptionEvent:
-    return SubscriptionEvent(kind, branch_id, "r1", "", b"", MOMENT, 40, False)
-
-
-def test_watch_prints_events_as_they_come(invoke: Invoke, cluster: FakeCluster) -> None:
-    cluster.answers["subscribe"] = [
-        event(SubscriptionEventKind.OPEN),
-        event(SubscriptionEventKind.SYNCED, ""),
-        event(SubscriptionEventKind.CLOSED),
-    ]
-    outcome = invoke("watch --service post-storage --region us -o jsonl")
-    kinds = [json.loads(line)["kind"] for line in outcome.stdout.splitlines()]
-    assert kinds == ["open", "synced", "closed"]
-    assert cluster.calls[0][2] == ("post-storage", "us", ())
-    outcome = invoke("watch --service post-storage --region us --until-synced")
-    assert [line.split("\t")[0] for line in outcome.stdout.splitlines()] == ["open", "synced"]
-
-
-def test_watch_whose_stream_breaks_exits_3(invoke: Invoke, cluster: FakeCluster) -> None:
-    cluster.answers["subscribe"] = [event(SubscriptionEventKind.OPEN), NoLeader("gone")]
-    outcome = invoke("watch --service s --region us")
-    assert outcome.exit_code == ExitCode.UNREACHABLE
-    assert outcome.stdout.startswith("open")
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,8 @@ class FakeNode:
         self.cancelled = asyncio.Event()
         self.revision = 100
         self.events: list[pb.SubscribeResponse] = []
+        self.descriptions: list[pb.DescribeRequestResponse] = []
+        """What a watch gives."""
         self.stream_end: Step = None
         self._server: grpc.aio.Server | None = None
         self.address = ""
@@ -216,6 +218,16 @@ class FakeNode:
         if self.stream_end is not None:
             await self._step(self.stream_end, context)
 
+    async def watch_request(
+        self, request: pb.WatchRequestRequest, context: Context
+    ) -> AsyncIterator[pb.WatchRequestResponse]:
+        self.received.append(request)
+        self.timeouts.append(context.time_remaining())
+        for description in self.descriptions:
+            yield pb.WatchRequestResponse(description=description)
+        if self.stream_end is not None:
+            await self._step(self.stream_end, context)
+
     def _answer(self, name: str, request: Any) -> Any:
         if name in WRITES:
             return self._answer_write(WRITES[name], request)
@@ -286,7 +298,11 @@ class FakeNode:
 
 def _handlers(node: FakeNode) -> list[grpc.GenericRpcHandler]:
     """Every RPC of the contract, as its descriptors list them."""
-    streams = {"Execute": node.execute, "Subscribe": node.subscribe}
+    streams = {
+        "Execute": node.execute,
+        "Subscribe": node.subscribe,
+        "WatchRequest": node.watch_request,
+    }
     handlers = []
     for module in (pb, admin):
         for service in module.DESCRIPTOR.services_by_name.values():

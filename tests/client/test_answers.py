@@ -9,9 +9,9 @@ import pytest
 from rendezvous_raft._proto.rendezvous.v1 import admin_service_pb2 as admin
 from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
 from rendezvous_raft._proto.rendezvous.v1 import types_pb2 as types
-from rendezvous_raft.client import _answers, results
+from rendezvous_raft.client import _answers, _descriptions, results
 from rendezvous_raft.errors import InternalError
-from rendezvous_raft.types import BranchKind, Role, Status, WaitOutcome
+from rendezvous_raft.types import BranchKind, Role, Status, Verdict, WaitOutcome
 
 AT = dt.datetime(2024, 5, 6, 7, 8, 9, 250_000, tzinfo=dt.UTC)
 
@@ -36,7 +36,7 @@ def described() -> pb.DescribeRequestResponse:
 
 
 def test_a_description_is_complete() -> None:
-    assert _answers.described(described()) == results.RequestDescription(
+    assert _descriptions.described(described()) == results.RequestDescription(
         request_id="r",
         status=Status.OPEN,
         registered_at=AT,
@@ -99,7 +99,8 @@ def test_statuses_by_name() -> None:
 def test_every_enum_value_of_the_contract_is_known() -> None:
     assert len(_answers._STATUSES) == len(types.Status.values()) - 1 == len(Status)
     assert len(_answers._OUTCOMES) == len(types.WaitOutcome.values()) - 1 == len(WaitOutcome)
-    assert len(_answers._KINDS) == len(types.BranchKind.values()) - 1 == len(BranchKind)
+    assert len(_descriptions._KINDS) == len(types.BranchKind.values()) - 1 == len(BranchKind)
+    assert len(_descriptions._VERDICTS) == len(types.Verdict.values()) == len(Verdict) + 1
     assert len(_answers._ROLES) == len(admin.Role.values()) - 1 == len(Role)
     kinds = pb.SubscriptionEventKind.values()
     assert len(_answers._EVENT_KINDS) == len(kinds) - 1 == len(results.SubscriptionEventKind)
@@ -109,7 +110,7 @@ def test_unknown_values_are_faults() -> None:
     answer = described()
     answer.branches[0].kind = 77  # type: ignore[assignment]
     with pytest.raises(InternalError, match="branch kind: 77"):
-        _answers.described(answer)
+        _descriptions.described(answer)
     with pytest.raises(InternalError, match="subscription event"):
         _answers.subscription_event(pb.SubscribeResponse())
     tagged: dict[str, object] = {"t": 0}
@@ -135,7 +136,7 @@ def test_a_role_that_is_not_known_is_none() -> None:
         (_answers.checked, pb.CheckRequestResponse, results.CheckResult),
         (_answers.checked_by_regions, pb.CheckRequestByRegionsResponse, results.RegionStatuses),
         (_answers.dependencies, pb.FetchDependenciesResponse, results.Dependencies),
-        (_answers.described, pb.DescribeRequestResponse, results.RequestDescription),
+        (_descriptions.described, pb.DescribeRequestResponse, results.RequestDescription),
         (_answers.listed, pb.ListRequestsResponse, results.RequestPage),
         (_answers.cluster, admin.GetClusterStatusResponse, results.ClusterDescription),
         (_answers.digest, admin.GetDigestResponse, results.DigestResult),

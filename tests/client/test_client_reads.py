@@ -17,7 +17,11 @@ from rendezvous_raft.client import (
     CloseSpec,
     MemberSpec,
 )
-from rendezvous_raft.client.results import SubscriptionEventKind
+from rendezvous_raft.client.results import (
+    RequestDescription,
+    ScopeDescription,
+    SubscriptionEventKind,
+)
 from rendezvous_raft.errors import (
     Disconnected,
     Draining,
@@ -25,9 +29,10 @@ from rendezvous_raft.errors import (
     InvalidArgument,
     NoLeader,
     PermissionDenied,
+    RequestExpired,
     Unavailable,
 )
-from rendezvous_raft.types import Role, Standing, Status, WaitOutcome
+from rendezvous_raft.types import Role, Standing, Status, Verdict, WaitOutcome
 
 
 async def test_a_time_out_of_a_wait_is_a_result(node: FakeNode, open_client: OpenClient) -> None:
@@ -237,3 +242,100 @@ async def test_a_subscription_tells_what_the_node_said(
     node.stream_end = PermissionDenied("not yours")
     with pytest.raises(PermissionDenied, match="not yours"):
         await collect(open_client(node), "subscribe", "s", "eu")
+
+
+def full_description() -> pb.DescribeRequestResponse:
+    answer = pb.DescribeRequestResponse(
+        request_id="r", status=types.STATUS_OPEN, revision=9, node="n1", node_region="eu",
+        branches_total=2, branches_open=1, missing_branches=["m"],
+    )  # fmt: skip
+    answer.expires_in.FromSeconds(60)
+    answer.answered_at.FromMilliseconds(2_000)
+    branch = answer.branches.add(
+        branch_id="b", service="s", kind=types.BRANCH_KIND_GLOBAL, status=types.STATUS_OPEN,
+        verdict=types.VERDICT_OWN_ZONE,
+    )  # fmt: skip
+    branch.regions.add(status=types.STATUS_OPEN, subscribers=3)
+    waiter = answer.waiters.add(
+        node="n1", held_by=["b"], held_by_more=True, missing_branches=["m"],
+        awaits_registration=True, leased=True,
+    )  # fmt: skip
+    waiter.blocked_for.FromSeconds(4)
+    answer.waiters.add(node="n2", leased=True).lease_ends_in.FromSeconds(5)
+    return answer
+
+
+def check_full(found: RequestDescription) -> None:
+    assert (found.node, found.node_region, found.branches_open) == ("n1", "eu", 1)
+    assert found.answered_at == dt.datetime(1970, 1, 1, 0, 0, 2, tzinfo=dt.UTC)
+    assert (found.expires_in, found.missing_branches) == (60.0, ("m",))
+    (branch,) = found.branches
+    assert (branch.verdict, branch.regions[0].subscribers) == (Verdict.OWN_ZONE, 3)
+    here, far = found.waiters
+    assert (here.held_by, here.held_by_more, here.missing_branches) == (("b",), True, ("m",))
+    assert (here.awaits_registration, here.leased, here.lease_ends_in) == (True, True, None)
+    assert (here.blocked_for, far.blocked_for, far.lease_ends_in) == (4.0, None, 5.0)
+
+
+async def test_a_description_has_all_that_the_node_tells(
+    node: FakeNode, open_client: OpenClient
+) -> None:
+    # semantics: Q1
+    node.script["DescribeRequest"].append(full_description())
+    scope = ScopeDescription(("s",), "us", "t", "", "w", True)
+    question = {"scope": scope, "required_branches": ["m"], "open_only": True}
+    client = open_client(node)
+    check_full(await call(client, "describe_request", "r", **question))
+    (sent,) = node.received
+    assert (list(sent.required_branches), sent.open_only) == (["m"], True)
+    assert sent.scope == types.Scope(
+        services=["s"], region="us", tag="t", zone="", waiter_service="w", wait_dependencies=True
+    )
+    await call(client, "describe_request", "r")
+    assert not node.received[-1].HasField("scope")
+
+
+async def test_what_a_newer_node_makes_of_a_branch_is_shown_as_nothing(
+    node: FakeNode, open_client: OpenClient
+) -> None:
+    answer = full_description()
+    answer.branches[0].verdict = 99  # type: ignore[assignment]
+    node.script["DescribeRequest"].append(answer)
+    found = await call(open_client(node), "describe_request", "r")
+    assert found.branches[0].verdict is None
+
+
+async def test_a_watch_gives_descriptions_and_then_how_it_ended(
+    node: FakeNode, open_client: OpenClient
+) -> None:
+    # semantics: Q1
+    node.descriptions = [full_description()]
+    client = open_client(node)
+    (found,) = await collect(
+        client, "watch_request", "r", await_registration=2, min_revision=7, open_only=True
+    )
+    check_full(found)
+    (sent,) = node.received
+    assert (sent.request_id, sent.min_revision, sent.open_only) == ("r", 7, True)
+    assert sent.await_registration.ToSeconds() == 2
+    assert 3_000 < node.timeouts[-1] <= 3_600
+    node.stream_end = RequestExpired("gone")
+    with pytest.raises(RequestExpired, match="gone"):
+        await collect(client, "watch_request", "r")
+
+
+async def test_a_broken_watch_raises_and_the_next_goes_elsewhere(
+    start_node: StartNode, open_client: OpenClient
+) -> None:
+    first, second = await start_node(), await start_node()
+    client = open_client(first, second)
+    first.stream_end = ChannelFault(grpc.StatusCode.UNAVAILABLE)
+    with pytest.raises(Unavailable):
+        await collect(client, "watch_request", "r")
+    assert await collect(client, "watch_request", "r") == []
+    assert len(first.received) == len(second.received) == 1
+
+
+async def test_a_watch_needs_a_request(node: FakeNode, open_client: OpenClient) -> None:
+    with pytest.raises(InvalidArgument, match="request_id"):
+        await collect(open_client(node), "watch_request")

@@ -28,7 +28,12 @@ NAMES = {
     "overwrite",
     "post_notification",
     "reopen_after_settled",
+    "service_cycle",
     "subscribers",
+    "tags",
+    "three_zones",
+    "waiter_service",
+    "why_a_wait_blocks",
 }
 
 

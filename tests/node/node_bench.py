@@ -20,7 +20,9 @@ from rendezvous_raft.limits import NodeLimits
 from rendezvous_raft.node.calls import (
     BranchClosing,
     BranchRegistration,
+    DescriptionQuery,
     Freshness,
+    RequestDescription,
     SubscriptionEvent,
     SubscriptionKey,
     Synced,
@@ -237,6 +239,10 @@ class NodeBench:
         )
         return await self.node.wait(query, deadline_s=deadline_s or self.deadline_s)
 
+    async def describe(self, in_scope: Scope | None = None, **query: object) -> RequestDescription:
+        asked = DescriptionQuery(R1, in_scope, freshness=LOCAL, **query)  # type: ignore[arg-type]
+        return await self.node.describe(asked, deadline_s=self.deadline_s)
+
     async def blocked(self, call: Coroutine[object, object, T]) -> asyncio.Task[T]:
         """Begins a call and makes sure that it is blocked."""
         task = self.start(call)
@@ -250,6 +256,8 @@ class NodeBench:
         assert len(self.node._index) == 0
         assert self.node._index._parked == {}
         assert self.node._watch._watchers == {}
+        assert len(self.node._request_watches) == 0
+        assert self.node._request_watches._watchers == {}
         assert self.node._admission.waits == 0
         assert self.node._admission.proposals == 0
 

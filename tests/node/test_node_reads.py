@@ -19,7 +19,7 @@ from node_bench import (
 
 from rendezvous_raft import errors
 from rendezvous_raft.core.commands import BeginWait, ExpireRequests, Scope
-from rendezvous_raft.node.calls import CheckAnswer, Freshness, RequestPage
+from rendezvous_raft.node.calls import CheckAnswer, DescriptionQuery, Freshness, RequestPage
 from rendezvous_raft.types import (
     BranchKind,
     LeaseId,
@@ -48,7 +48,9 @@ def every_read(
         node.check(request_id, scope(), detailed=False, **fresh),
         node.check_by_regions(request_id, (), **fresh),
         node.fetch_dependencies(request_id, Service(""), None, **fresh),
-        node.describe(request_id, **fresh),
+        node.describe(
+            DescriptionQuery(request_id, freshness=freshness), deadline_s=bench.deadline_s
+        ),
     ]
 
 
@@ -181,7 +183,7 @@ async def test_a_request_is_described_with_its_branches(bench: NodeBench) -> Non
         branch("b3", regionless=True),
     )
     bench.elsewhere(bench.closing(close("b1", "us"), close("b2")))
-    described = await bench.node.describe(R1, freshness=LOCAL, deadline_s=bench.deadline_s)
+    described = await bench.describe()
     assert (described.status, described.registered_at_ms) == (Status.OPEN, at_ms)
     assert (described.branches_total, described.revision) == (3, 2)
     b1, b2, b3 = described.branches
@@ -201,7 +203,7 @@ async def test_waits_of_other_nodes_are_described_by_their_leases(bench: NodeBen
     lease = LeaseId("l")
     bench.elsewhere(BeginWait(bench.ids.command_id(), lease, R1, "n9", scope(zone="x"), 10_000))
     await bench.blocked(bench.wait(scope(zone="a")))
-    described = await bench.node.describe(R1, freshness=LOCAL, deadline_s=bench.deadline_s)
+    described = await bench.describe()
     assert [(waiter.node, waiter.blocked_for_s) for waiter in described.waiters] == [
         ("n1", 0),
         ("n9", None),

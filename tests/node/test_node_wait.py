@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from node_bench import LOCAL, R1, NodeBench, branch, close, failure_of, scope
+from node_bench import NodeBench, branch, close, failure_of, scope
 
 from rendezvous_raft import errors
 from rendezvous_raft.core.commands import ExpireRequests
@@ -283,7 +283,7 @@ async def test_waiters_are_described_with_their_request(bench: NodeBench) -> Non
     bench.opened(branch("b1", "eu"))
     await bench.blocked(bench.wait(scope(region="eu")))
     await advance(3)
-    described = await bench.node.describe(R1, freshness=LOCAL, deadline_s=bench.deadline_s)
+    described = await bench.describe()
     (waiter,) = described.waiters
     assert (waiter.node, waiter.scope) == ("n1", scope(region="eu"))
     assert waiter.blocked_for_s == pytest.approx(3)

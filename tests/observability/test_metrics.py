@@ -119,6 +119,7 @@ def test_what_the_engine_reports(registry: MetricsRegistry) -> None:
     observer.synced(0.002)
     observer.read_barrier_done(0.003)
     observer.entry_made(64)
+    observer.asked_leader("read_index")
     observer.snapshot_done(0.5, 1_000)
     seen = Exposition(registry)
     assert seen.value("raft_leader_changes_total") == 1
@@ -127,6 +128,7 @@ def test_what_the_engine_reports(registry: MetricsRegistry) -> None:
     assert seen.value("wal_sync_duration_seconds_sum") == 0.002
     assert seen.value("raft_read_index_duration_seconds_sum") == 0.003
     assert seen.value("raft_entry_commands_bucket", le="64.0") == 1
+    assert seen.value("raft_messages_to_leader_total", kind="read_index") == 1
     assert seen.value("raft_entry_commands_bucket", le="32.0") == 0
     assert seen.value("raft_snapshot_duration_seconds_sum") == 0.5
     assert seen.value("raft_snapshot_size_bytes") == 1_000

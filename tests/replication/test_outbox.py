@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pysyncobj.node import Node
@@ -17,7 +18,7 @@ class Log:
     """How far a log is written and synced; the rest of it does not matter here."""
 
     def __init__(self) -> None:
-        self.position = self.synced = 0
+        self.position = self.term_position = self.synced = 0
 
 
 class Bench:
@@ -73,6 +74,32 @@ def test_what_waits_is_bounded_and_the_rest_is_lost_as_in_a_network() -> None:
     assert bench.outbox.dropped == 3
     bench.sync(1)
     assert [kind for _, kind, _ in bench.delivered] == list(range(MESSAGES_HELD_MAX))
+
+
+def test_entries_leave_while_they_are_synced_but_not_before_their_term() -> None:
+    bench = Bench()
+    bench.log.position = bench.log.term_position = 1
+    bench.send("append")
+    bench.log.position = 2
+    bench.send("append_reply")
+    assert bench.delivered == []
+    bench.sync(1)
+    bench.send("append", OTHER)
+    assert bench.delivered == [("b", "append", 1), ("c", "append", 1)]
+    bench.sync(2)
+    assert bench.delivered[2:] == [("b", "append_reply", 2)]
+
+
+@pytest.mark.parametrize(
+    "kind", ["append_reply", "snapshot_reply", "vote", "vote_reply", "pre_vote", "whatever comes"]
+)
+def test_what_speaks_of_the_log_waits_for_all_of_it(kind: str) -> None:
+    bench = Bench()
+    bench.log.position, bench.log.term_position, bench.log.synced = 2, 1, 1
+    bench.send(kind)
+    assert bench.delivered == []
+    bench.sync(2)
+    assert bench.delivered == [("b", kind, 2)]
 
 
 @given(st.lists(st.sampled_from(["write", "send", "sync some", "sync all"]), max_size=60))

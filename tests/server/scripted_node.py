@@ -22,6 +22,7 @@ from rendezvous_raft.node.calls import (
     BranchRegistration,
     CheckAnswer,
     DependenciesAnswer,
+    DescriptionQuery,
     Freshness,
     RegionsAnswer,
     RequestDescription,
@@ -136,6 +137,8 @@ class ScriptedNode:
         self.cluster_status = STATUS
         self.node_statistics = STATISTICS
         self.subscription_batches: list[list[Any]] = [[Synced(Revision(41))]]
+        self.watched: list[Any] = []
+        """What a watch gives: descriptions, then perhaps the error that ends it."""
         self.subscription_ended = asyncio.Event()
         self._drained = asyncio.Event()
 
@@ -221,11 +224,28 @@ class ScriptedNode:
             "fetch_dependencies", request_id, deadline_s, lambda _: answer, **options
         )
 
-    async def describe(self, request_id: str, *, freshness: Freshness, deadline_s: float) -> Any:
-        answer = RequestDescription(request_id, Status.OPEN, 1_500, (), 0, (), Revision(42))
+    async def describe(self, query: DescriptionQuery, *, deadline_s: float) -> Any:
+        answer = RequestDescription(query.request_id, Status.OPEN, 1_500, (), 0, (), Revision(42))
         return await self._answer(
-            "describe", request_id, deadline_s, lambda _: answer, freshness=freshness
+            "describe",
+            query.request_id,
+            deadline_s,
+            lambda _: answer,
+            query=query,
+            freshness=query.freshness,
         )
+
+    async def watch(self, query: DescriptionQuery, *, deadline_s: float) -> AsyncGenerator[Any]:
+        self.calls.append(Called("watch", query, deadline_s, {"freshness": query.freshness}))
+        try:
+            for description in self.watched:
+                if isinstance(description, Exception):
+                    raise description
+                yield description
+            await self._drained.wait()
+            raise Draining("scripted")
+        finally:
+            self.subscription_ended.set()
 
     async def list_requests(
         self,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import grpc
 import pytest
 from front_end import FrontEnd, failure_of
@@ -15,20 +13,16 @@ from rendezvous_raft._proto.rendezvous.v1 import types_pb2
 from rendezvous_raft.core.commands import Close, NewBranch, Scope
 from rendezvous_raft.membership import AddMember, MemberConfig, RemoveMember
 from rendezvous_raft.node.calls import (
-    BranchDescription,
     BranchIsClosed,
     BranchIsOpen,
     CheckAnswer,
     Freshness,
     OpenBranch,
-    RegionDescription,
-    RequestDescription,
     RequestPage,
     RequestSummary,
     SubscriptionKey,
     Synced,
     WaitAnswer,
-    WaiterDescription,
 )
 from rendezvous_raft.types import (
     BranchKind,
@@ -241,54 +235,6 @@ async def test_regions_and_dependencies(front: FrontEnd) -> None:
         dependencies = await front.stub.FetchDependencies(request)
         assert (list(dependencies.direct), list(dependencies.indirect)) == (["a"], ["b"])
         assert front.node.calls[-1].options["zone"] == zone
-
-
-def description(branches: int) -> RequestDescription:
-    branch = BranchDescription(
-        branch_id="b",
-        service="post",
-        tag="",
-        zone="",
-        parent_branch_id="",
-        kind=BranchKind.REGIONAL,
-        regions=(
-            RegionDescription("eu", Status.CLOSED, 2_250),
-            RegionDescription("us", Status.OPEN, None),
-        ),
-        monitored=True,
-        locator=b"key",
-        registered_at_ms=1_500,
-        status=Status.OPEN,
-    )
-    waiters = (
-        WaiterDescription("n1", Scope(region="eu"), 0.5),
-        WaiterDescription("n2", Scope(), None),
-    )
-    return RequestDescription("r", Status.OPEN, 1_500, (branch,) * branches, branches, waiters, 42)
-
-
-async def test_a_description(front: FrontEnd) -> None:
-    """Q1."""
-    # semantics: Q1
-    front.node.answers["describe"] = description(1)
-    response = await front.stub.DescribeRequest(pb.DescribeRequestRequest(request_id="r"))
-    (branch,) = response.branches
-    assert branch.registered_at.ToMilliseconds() == 1_500
-    assert branch.regions[0].closed_at.ToMilliseconds() == 2_250
-    assert not branch.regions[1].HasField("closed_at")
-    assert response.waiters[0].blocked_for == Duration(nanos=500_000_000)
-    assert not response.waiters[1].HasField("blocked_for")
-    assert not response.waiters[0].scope.HasField("zone")
-
-
-async def test_a_description_is_cut_to_what_a_message_may_hold(front: FrontEnd) -> None:
-    large = replace(description(1).branches[0], locator=b"x" * 2_000)
-    front.node.answers["describe"] = replace(
-        description(1), branches=(large,) * 1_000, branches_total=1_000
-    )
-    response = await front.stub.DescribeRequest(pb.DescribeRequestRequest(request_id="r"))
-    assert 100 < len(response.branches) < 1_000
-    assert response.branches_total == 1_000
 
 
 def page(size: int, services: int) -> RequestPage:

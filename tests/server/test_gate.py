@@ -187,6 +187,28 @@ async def test_subscriptions_pass_the_gate_too(
     assert front.node.calls == []
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"request_id": ""}, "request_id"),
+        ({"scope": types_pb2.Scope(tag="t")}, "scope.tag"),
+        ({"required_branches": ["a b"]}, "required_branches[0]"),
+        ({"required_branches": [f"b{i}" for i in range(65)]}, "required_branches"),
+        ({"consistency": 9}, "consistency"),
+        ({"await_registration": Duration(seconds=-1)}, "await_registration"),
+    ],
+)
+async def test_watches_pass_the_gate_too(
+    front: FrontEnd, fields: dict[str, object], field: str
+) -> None:
+    # semantics: G1, G1.1
+    request = pb.WatchRequestRequest(**{"request_id": "r", **fields})
+    error = await failure_of(front.stub.WatchRequest(request).read())
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert dict(error.trailing_metadata())["rendezvous-detail-field"] == field
+    assert front.node.calls == []
+
+
 async def test_limits_themselves_are_allowed(front: FrontEnd) -> None:
     """The nearest sound value of each limit passes."""
     # semantics: G1

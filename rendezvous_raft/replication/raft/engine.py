@@ -40,6 +40,7 @@ from rendezvous_raft.replication.raft.journal import DurableJournal
 from rendezvous_raft.replication.raft.links import EngineLinks, MakeLinks
 from rendezvous_raft.replication.raft.member import Message
 from rendezvous_raft.replication.raft.membership_change import change_members
+from rendezvous_raft.replication.raft.memberships import addresses_of_others
 from rendezvous_raft.replication.raft.parked import ParkedReports
 from rendezvous_raft.replication.raft.reads import ReadBarriers
 from rendezvous_raft.replication.raft.rules import Raft
@@ -53,6 +54,7 @@ from rendezvous_raft.replication.raft.storage import (
     Identity,
     StorageError,
 )
+from rendezvous_raft.replication.raft.to_leader import ToLeader
 from rendezvous_raft.replication.raft.transport import TcpLinks
 from rendezvous_raft.replication.raft.turns import Turns
 from rendezvous_raft.types import NodeName, RequestId, Revision
@@ -134,6 +136,7 @@ class RaftReplicator:
         self._store: DurableLog
         self._links: EngineLinks
         self._raft: Raft
+        self._to_leader: ToLeader
         self._snapshots: Snapshots
         self._running = False
         self._halted: str | None = None
@@ -192,7 +195,7 @@ class RaftReplicator:
             listen=self._listen,
             address=self._self.raft_address,
             birth=recovered.birth,
-            peers=self._addresses(journal.membership),
+            peers=addresses_of_others(journal.membership, self._founders, self._self.name),
             positions=self._store,
             on_connected=self._on_connected,
             on_greeted=lambda node, birth, knows: self._raft.greeted(node, birth, knows),
@@ -209,6 +212,7 @@ class RaftReplicator:
             rng=self._rng,
             host=self,
         )
+        self._to_leader = ToLeader(self._raft, self._observer)
         self._snapshots.attach(journal, self._raft)
         self._turns = Turns(
             raft=self._raft,
@@ -293,7 +297,7 @@ class RaftReplicator:
     def report_parked(self, request_ids: Sequence[RequestId]) -> None:
         """See `Replicator.report_parked`."""
         if request_ids and self._running and not self._halted:
-            self._raft.report_parked(request_ids)
+            self._to_leader.report_parked(request_ids)
 
     def parked_elsewhere(self) -> tuple[RequestId, ...]:
         """See `Replicator.parked_elsewhere`."""
@@ -320,20 +324,12 @@ class RaftReplicator:
         self._disk_failed = True
         self.halt(f"the log could not be synced: {error}")
 
-    def _addresses(self, membership: Membership) -> dict[str, str]:
-        """Where to dial the others: what the configuration says, else what they say."""
-        configured = {member.name: member.raft_address for member in self._founders.members}
-        return {
-            member.name: configured.get(member.name, member.raft_address)
-            for member in membership.members
-            if member.name != self._self.name
-        }
-
     def membership_changed(self) -> None:
         """See `member.Host`."""
         self._not_member = False
         if self._running:
-            self._links.set_peers(self._addresses(self._raft.membership))
+            others = addresses_of_others(self._raft.membership, self._founders, self._self.name)
+            self._links.set_peers(others)
 
     def not_member(self) -> None:
         """See `member.Host`."""
@@ -365,7 +361,7 @@ class RaftReplicator:
 
     def _send_or_append(self, sequence: int, entry: bytes) -> bool:
         if not self._raft.is_leader:
-            return self._raft.forward(self._origin, sequence, entry)
+            return self._to_leader.forward(self._origin, sequence, entry)
         if self._raft.handing_over:
             return False
         try:
@@ -388,7 +384,7 @@ class RaftReplicator:
     def _ask_read(self, read_id: int) -> bool:
         if not self._running or self._halted is not None:
             return False
-        asked = self._raft.request_read(read_id)
+        asked = self._to_leader.request_read(read_id)
         self.wake()
         return asked
 

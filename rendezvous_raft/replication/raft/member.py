@@ -154,7 +154,9 @@ class Member(GuardedSyncObj):
 
         A directory that was there from the beginning remembers them all. Another one is free of
         them once a membership that names it is committed: from then on no majority that its
-        forerunner was part of can elect or commit anything (DESIGN.md, Rejoining).
+        forerunner was part of can elect or commit anything (DESIGN.md, Rejoining). One that names
+        it a voter says so too, committed or not: it was made after the one that let it in was.
+        After a restart nothing else may tell, before there is a leader.
         """
         own = self.membership.find(self.name)
         if self.birth.founding:
@@ -162,6 +164,8 @@ class Member(GuardedSyncObj):
         if not self._admitted:
             committed = self.log.membership_at(max(self.commit_index, self.log.base_index))
             known = committed.find(self.name)
+            if own is not None and own.standing is Standing.VOTER:
+                known = own
             self._admitted = known is not None and known.incarnation == self.birth.incarnation
         return self._admitted
 

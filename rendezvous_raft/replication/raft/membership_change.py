@@ -12,7 +12,6 @@ from rendezvous_raft.membership import (
     Membership,
     MembershipChange,
 )
-from rendezvous_raft.replication.raft.links import Node
 from rendezvous_raft.replication.raft.rules import Raft
 from rendezvous_raft.replication.raft.storage import DiskFull
 from rendezvous_raft.types import Standing
@@ -100,7 +99,7 @@ def _place(member: MemberConfig) -> tuple[str, ...]:
 def _check_majority(raft: Raft, leaving: str) -> None:
     """Refuses what would leave the cluster unable to go on."""
     staying = [voter for voter in raft.voters if str(voter.id) != leaving]
-    reachable = 1 + sum(1 for voter in staying if raft.links.is_open(Node(voter.id)))
+    reachable = 1 + sum(1 for voter in staying if raft.can_be_reached(voter))
     needed = (len(staying) + 1) // 2 + 1
     if reachable < needed:
         raise errors.Unavailable(

@@ -66,6 +66,18 @@ def membership_of(row: Row | None) -> Membership:
             raise MembershipError(f"a snapshot begins with {row!r} instead of the membership")
 
 
+def addresses_of_others(
+    membership: Membership, founders: Membership, own_name: str
+) -> dict[str, str]:
+    """Where to dial the others, by name: what the configuration says, else what they say."""
+    configured = {member.name: member.raft_address for member in founders.members}
+    return {
+        member.name: configured.get(member.name, member.raft_address)
+        for member in membership.members
+        if member.name != own_name
+    }
+
+
 def _member(
     name: str,
     region: str,

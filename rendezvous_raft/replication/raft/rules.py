@@ -66,12 +66,17 @@ class Raft(Changing):
 
     # Hints and transfers
 
-    def report_parked(self, request_ids: Sequence[str]) -> None:
-        """Tells the leader which requests have waiters parked here; may get lost."""
+    def report_parked(self, request_ids: Sequence[str]) -> bool:
+        """Tells the leader which requests have waiters parked here; may get lost, or not be sent.
+
+        False if it was not.
+        """
         leader = self.leader_node
-        if leader is not None and self.links.is_open(leader) and self.links.has_room(leader):
-            message = {"type": "parked", "term": self.term}
-            self.links.send(leader, {**message, "request_ids": list(request_ids)})
+        if leader is None or not self.links.is_open(leader) or not self.links.has_room(leader):
+            return False
+        message = {"type": "parked", "term": self.term}
+        self.links.send(leader, {**message, "request_ids": list(request_ids)})
+        return True
 
     def _on_parked(self, node: Node, message: Message) -> None:
         self.host.parked_reported(str(node.id), message["request_ids"])

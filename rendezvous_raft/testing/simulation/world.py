@@ -16,16 +16,18 @@ from dataclasses import dataclass, field
 from rendezvous_raft.core.commands import Barrier
 from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.core.results import Applied
-from rendezvous_raft.membership import MemberConfig
+from rendezvous_raft.membership import MemberConfig, Membership
 from rendezvous_raft.testing.simulation.agenda import Agenda
+from rendezvous_raft.testing.simulation.electorate import Electorate, NodeRecord
 from rendezvous_raft.testing.simulation.faults import Faults
 from rendezvous_raft.testing.simulation.host import Around, Host
-from rendezvous_raft.testing.simulation.judge import Judge, NodeRecord, Tally, Violation
+from rendezvous_raft.testing.simulation.judge import Judge
 from rendezvous_raft.testing.simulation.loop import Spinning
 from rendezvous_raft.testing.simulation.network import Link, Network
 from rendezvous_raft.testing.simulation.profile import Profile, draw_profile
 from rendezvous_raft.testing.simulation.stable_log import StableLog
 from rendezvous_raft.testing.simulation.trace import Trace
+from rendezvous_raft.testing.simulation.verdict import Tally, Violation
 from rendezvous_raft.testing.simulation.waits import Waiters
 from rendezvous_raft.testing.simulation.watchers import Watchers
 from rendezvous_raft.testing.simulation.workload import Clients, Outcomes
@@ -80,8 +82,12 @@ class World:
         )
         self.agenda = Agenda()
         self.trace = Trace(keep)
-        names = [f"n{number}" for number in range(1, self.profile.nodes + 1)]
-        self.judge = Judge(quorum=len(names) // 2 + 1)
+        count = self.profile.nodes
+        names = [f"n{number}" for number in range(1, count + self.profile.spares + 1)]
+        founders = tuple(
+            MemberConfig(NodeName(name), Region("eu"), f"{name}:1") for name in names[:count]
+        )
+        self.judge = Judge(Electorate(Membership(founders)))
         self.network = Network(
             self.agenda,
             self.rng("network"),
@@ -90,9 +96,8 @@ class World:
             self.profile.grid_s,
             self._arrives,
         )
-        members = tuple(MemberConfig(NodeName(name), Region("eu"), f"{name}:1") for name in names)
         around = Around(
-            self.agenda, self.network, self.judge, self.trace, self.profile, members, self.rng
+            self.agenda, self.network, self.judge, self.trace, self.profile, founders, self.rng
         )
         self.hosts = [Host(around, name) for name in names]
         parts = (self.hosts, self.profile)
@@ -101,7 +106,9 @@ class World:
             self.agenda, *parts, self.judge, self.clients.facts, self.rng("waiters")
         )
         self.watchers = Watchers(self.agenda, *parts, self.judge, self.rng("watchers"))
-        self.faults = Faults(self.agenda, self.network, *parts, self.rng("faults"), self.trace)
+        self.faults = Faults(
+            self.agenda, self.network, *parts, self.judge, self.rng("faults"), self.trace
+        )
 
     def rng(self, purpose: str) -> random.Random:
         """Chance for a purpose; the same for every process that runs this seed."""
@@ -148,8 +155,8 @@ class World:
                 gc.enable()
 
     def begin(self) -> None:
-        """Starts every machine."""
-        for host in self.hosts:
+        """Starts the founders' machines."""
+        for host in self.hosts[: self.profile.nodes]:
             host.start()
         self._look()
 
@@ -189,14 +196,14 @@ class World:
         taken: dict[str, None] = {}
         while not self._is_settled(taken) and self.agenda.now_s < end_s:
             for number, host in enumerate(self.hosts):
-                if host.name not in taken and host.is_up:
+                if host.name not in taken and host.is_up and self._is_member(host):
                     self._write(host, number, taken)
             self.advance(self.profile.quiet_s / 8)
         if judge.violations:
             return
         judge.check(
             "after healing every node takes writes",
-            len(taken) == len(self.hosts),
+            all(host.name in taken for host in self.members()),
             f"only {', '.join(taken) or 'nobody'} did within {CONVERGE_S} s: {self.state_line()}",
         )
         judge.check(
@@ -214,14 +221,21 @@ class World:
         )
 
     def _has_converged(self, taken: dict[str, None]) -> bool:
-        """Whether every node has taken a write, and all have applied everything."""
+        """Whether every member has taken a write, has applied everything, and votes if it shall."""
         return bool(self.judge.violations) or (
-            len(taken) == len(self.hosts)
-            and all(
-                host.is_up and host.living.raft.last_applied == self.judge.last_committed
-                for host in self.hosts
-            )
+            all(host.name in taken and self._is_level(host) for host in self.members())
+            and self.judge.electorate.is_settled()
         )
+
+    def _is_level(self, host: Host) -> bool:
+        return host.is_up and host.living.raft.last_applied == self.judge.last_committed
+
+    def members(self) -> list[Host]:
+        """The machines of the members in force."""
+        return [host for host in self.hosts if self._is_member(host)]
+
+    def _is_member(self, host: Host) -> bool:
+        return self.judge.electorate.committed.find(host.name) is not None
 
     def _write(self, host: Host, number: int, taken: dict[str, None]) -> None:
         engine, loop = host.living.engine, host.living.loop
@@ -241,7 +255,7 @@ class World:
         for index in range(2, judge.last_committed + 1):
             for command in judge.log[index].commands:
                 machine.apply(command)
-        for host in self.hosts:
+        for host in self.members():
             life = host.living
             judge.state(host.record, life.raft.last_applied, life.engine.state)
             self._has_what_was_acknowledged(host)

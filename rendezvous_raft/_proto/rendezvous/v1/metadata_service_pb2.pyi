@@ -1091,22 +1091,38 @@ class DescribeRequestRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    REQUIRED_BRANCHES_FIELD_NUMBER: _builtins.int
+    OPEN_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Id of the request."""
     min_revision: _builtins.int
     """Revision that the answering node must have applied."""
     consistency: _types_pb2.Consistency.ValueType
     """How fresh the answer must be."""
+    open_only: _builtins.bool
+    """Leaves out the branches that are closed."""
+    @_builtins.property
+    def scope(self) -> _types_pb2.Scope:
+        """A wait's scope: each branch then tells what such a wait makes of it."""
+
+    @_builtins.property
+    def required_branches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Branches that such a wait requires, at most 64."""
+
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         min_revision: _builtins.int = ...,
         consistency: _types_pb2.Consistency.ValueType = ...,
+        scope: _types_pb2.Scope | None = ...,
+        required_branches: _abc.Iterable[_builtins.str] | None = ...,
+        open_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "min_revision", b"min_revision", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "min_revision", b"min_revision", "open_only", b"open_only", "request_id", b"request_id", "required_branches", b"required_branches", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1125,6 +1141,12 @@ class DescribeRequestResponse(_message.Message):
     BRANCHES_TOTAL_FIELD_NUMBER: _builtins.int
     WAITERS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    NODE_REGION_FIELD_NUMBER: _builtins.int
+    ANSWERED_AT_FIELD_NUMBER: _builtins.int
+    BRANCHES_OPEN_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_FIELD_NUMBER: _builtins.int
+    MISSING_BRANCHES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Id of the request."""
     status: _types_pb2.Status.ValueType
@@ -1133,6 +1155,12 @@ class DescribeRequestResponse(_message.Message):
     """Number of all its branches."""
     revision: _builtins.int
     """Revision at which the answer holds."""
+    node: _builtins.str
+    """Node that answers: waits and subscriptions are its own."""
+    node_region: _builtins.str
+    """Region of that node."""
+    branches_open: _builtins.int
+    """Number of its branches that are open."""
     @_builtins.property
     def registered_at(self) -> _timestamp_pb2.Timestamp:
         """When it was registered, by the clock of the node that took it."""
@@ -1143,7 +1171,21 @@ class DescribeRequestResponse(_message.Message):
 
     @_builtins.property
     def waiters(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.WaiterDescription]:
-        """Waits that are blocked on it, at most 100."""
+        """Waits that are blocked on it at the node that answers, then leases of others; at most 100."""
+
+    @_builtins.property
+    def answered_at(self) -> _timestamp_pb2.Timestamp:
+        """When it answered, by its clock: ages are differences of the clocks of two nodes."""
+
+    @_builtins.property
+    def expires_in(self) -> _duration_pb2.Duration:
+        """Cluster time until it may be dropped, by the settings of that node, if nothing of it changes and
+        nobody waits for it.
+        """
+
+    @_builtins.property
+    def missing_branches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of the required branches of the question, those that are not registered in it."""
 
     def __init__(
         self,
@@ -1155,14 +1197,100 @@ class DescribeRequestResponse(_message.Message):
         branches_total: _builtins.int = ...,
         waiters: _abc.Iterable[_types_pb2.WaiterDescription] | None = ...,
         revision: _builtins.int = ...,
+        node: _builtins.str = ...,
+        node_region: _builtins.str = ...,
+        answered_at: _timestamp_pb2.Timestamp | None = ...,
+        branches_open: _builtins.int = ...,
+        expires_in: _duration_pb2.Duration | None = ...,
+        missing_branches: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["registered_at", b"registered_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at", "expires_in", b"expires_in", "registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branches", b"branches", "branches_total", b"branches_total", "registered_at", b"registered_at", "request_id", b"request_id", "revision", b"revision", "status", b"status", "waiters", b"waiters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at", "branches", b"branches", "branches_open", b"branches_open", "branches_total", b"branches_total", "expires_in", b"expires_in", "missing_branches", b"missing_branches", "node", b"node", "node_region", b"node_region", "registered_at", b"registered_at", "request_id", b"request_id", "revision", b"revision", "status", b"status", "waiters", b"waiters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribeRequestResponse: _TypeAlias = DescribeRequestResponse  # noqa: Y015
+
+@_typing.final
+class WatchRequestRequest(_message.Message):
+    """Request of WatchRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MIN_REVISION_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    REQUIRED_BRANCHES_FIELD_NUMBER: _builtins.int
+    OPEN_ONLY_FIELD_NUMBER: _builtins.int
+    AWAIT_REGISTRATION_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Id of the request."""
+    min_revision: _builtins.int
+    """Revision that the answering node must have applied at first."""
+    consistency: _types_pb2.Consistency.ValueType
+    """How fresh the first description must be."""
+    open_only: _builtins.bool
+    """As in DescribeRequest."""
+    @_builtins.property
+    def scope(self) -> _types_pb2.Scope:
+        """As in DescribeRequest."""
+
+    @_builtins.property
+    def required_branches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in DescribeRequest."""
+
+    @_builtins.property
+    def await_registration(self) -> _duration_pb2.Duration:
+        """How long to wait for an unknown request; absent: it is NOT_FOUND at once."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        min_revision: _builtins.int = ...,
+        consistency: _types_pb2.Consistency.ValueType = ...,
+        scope: _types_pb2.Scope | None = ...,
+        required_branches: _abc.Iterable[_builtins.str] | None = ...,
+        open_only: _builtins.bool = ...,
+        await_registration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["await_registration", b"await_registration", "scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["await_registration", b"await_registration", "consistency", b"consistency", "min_revision", b"min_revision", "open_only", b"open_only", "request_id", b"request_id", "required_branches", b"required_branches", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRequestRequest: _TypeAlias = WatchRequestRequest  # noqa: Y015
+
+@_typing.final
+class WatchRequestResponse(_message.Message):
+    """One description of a watched request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Revision at which the description holds."""
+    @_builtins.property
+    def description(self) -> Global___DescribeRequestResponse:
+        """The request as it is now."""
+
+    def __init__(
+        self,
+        *,
+        description: Global___DescribeRequestResponse | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRequestResponse: _TypeAlias = WatchRequestResponse  # noqa: Y015
 
 @_typing.final
 class ListRequestsRequest(_message.Message):

@@ -97,6 +97,11 @@ class MetadataServiceStub(object):
                 request_serializer=rendezvous_dot_v1_dot_metadata__service__pb2.DescribeRequestRequest.SerializeToString,
                 response_deserializer=rendezvous_dot_v1_dot_metadata__service__pb2.DescribeRequestResponse.FromString,
                 _registered_method=True)
+        self.WatchRequest = channel.unary_stream(
+                '/rendezvous.v1.MetadataService/WatchRequest',
+                request_serializer=rendezvous_dot_v1_dot_metadata__service__pb2.WatchRequestRequest.SerializeToString,
+                response_deserializer=rendezvous_dot_v1_dot_metadata__service__pb2.WatchRequestResponse.FromString,
+                _registered_method=True)
         self.ListRequests = channel.unary_unary(
                 '/rendezvous.v1.MetadataService/ListRequests',
                 request_serializer=rendezvous_dot_v1_dot_metadata__service__pb2.ListRequestsRequest.SerializeToString,
@@ -197,6 +202,15 @@ class MetadataServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchRequest(self, request, context):
+        """Streams a description of a request, then a new one whenever something of it has changed:
+        branches, waits, subscriptions. Changes in quick succession arrive as one. Ends with
+        FAILED_PRECONDITION when the request expires.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRequests(self, request, context):
         """Lists requests page by page, for people.
         """
@@ -269,6 +283,11 @@ def add_MetadataServiceServicer_to_server(servicer, server):
                     servicer.DescribeRequest,
                     request_deserializer=rendezvous_dot_v1_dot_metadata__service__pb2.DescribeRequestRequest.FromString,
                     response_serializer=rendezvous_dot_v1_dot_metadata__service__pb2.DescribeRequestResponse.SerializeToString,
+            ),
+            'WatchRequest': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRequest,
+                    request_deserializer=rendezvous_dot_v1_dot_metadata__service__pb2.WatchRequestRequest.FromString,
+                    response_serializer=rendezvous_dot_v1_dot_metadata__service__pb2.WatchRequestResponse.SerializeToString,
             ),
             'ListRequests': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRequests,
@@ -586,6 +605,33 @@ class MetadataService(object):
             '/rendezvous.v1.MetadataService/DescribeRequest',
             rendezvous_dot_v1_dot_metadata__service__pb2.DescribeRequestRequest.SerializeToString,
             rendezvous_dot_v1_dot_metadata__service__pb2.DescribeRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/rendezvous.v1.MetadataService/WatchRequest',
+            rendezvous_dot_v1_dot_metadata__service__pb2.WatchRequestRequest.SerializeToString,
+            rendezvous_dot_v1_dot_metadata__service__pb2.WatchRequestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -63,6 +63,11 @@ class MetadataServiceStub:
     """Names the services that depend on a service and have open branches."""
     DescribeRequest: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.DescribeRequestRequest, _metadata_service_pb2.DescribeRequestResponse]
     """Shows a request with its branches and waiters, for people."""
+    WatchRequest: _grpc.UnaryStreamMultiCallable[_metadata_service_pb2.WatchRequestRequest, _metadata_service_pb2.WatchRequestResponse]
+    """Streams a description of a request, then a new one whenever something of it has changed:
+    branches, waits, subscriptions. Changes in quick succession arrive as one. Ends with
+    FAILED_PRECONDITION when the request expires.
+    """
     ListRequests: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.ListRequestsRequest, _metadata_service_pb2.ListRequestsResponse]
     """Lists requests page by page, for people."""
     Subscribe: _grpc.UnaryStreamMultiCallable[_metadata_service_pb2.SubscribeRequest, _metadata_service_pb2.SubscribeResponse]
@@ -105,6 +110,11 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """Names the services that depend on a service and have open branches."""
     DescribeRequest: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.DescribeRequestRequest, _metadata_service_pb2.DescribeRequestResponse]  # type: ignore[assignment]
     """Shows a request with its branches and waiters, for people."""
+    WatchRequest: _aio.UnaryStreamMultiCallable[_metadata_service_pb2.WatchRequestRequest, _metadata_service_pb2.WatchRequestResponse]  # type: ignore[assignment]
+    """Streams a description of a request, then a new one whenever something of it has changed:
+    branches, waits, subscriptions. Changes in quick succession arrive as one. Ends with
+    FAILED_PRECONDITION when the request expires.
+    """
     ListRequests: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.ListRequestsRequest, _metadata_service_pb2.ListRequestsResponse]  # type: ignore[assignment]
     """Lists requests page by page, for people."""
     Subscribe: _aio.UnaryStreamMultiCallable[_metadata_service_pb2.SubscribeRequest, _metadata_service_pb2.SubscribeResponse]  # type: ignore[assignment]
@@ -210,6 +220,17 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_service_pb2.DescribeRequestResponse, _abc.Awaitable[_metadata_service_pb2.DescribeRequestResponse]]:
         """Shows a request with its branches and waiters, for people."""
+
+    @_abc_1.abstractmethod
+    def WatchRequest(
+        self,
+        request: _metadata_service_pb2.WatchRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_metadata_service_pb2.WatchRequestResponse], _abc.AsyncIterator[_metadata_service_pb2.WatchRequestResponse]]:
+        """Streams a description of a request, then a new one whenever something of it has changed:
+        branches, waits, subscriptions. Changes in quick succession arrive as one. Ends with
+        FAILED_PRECONDITION when the request expires.
+        """
 
     @_abc_1.abstractmethod
     def ListRequests(

@@ -26,31 +26,33 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rendezvous/v1/types.proto\x12\rrendezvous.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x01\n\x05Scope\x12\x10\n\x08services\x18\x01 \x03(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x0b\n\x03tag\x18\x03 \x01(\t\x12\x11\n\x04zone\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x16\n\x0ewaiter_service\x18\x05 \x01(\t\x12\x19\n\x11wait_dependencies\x18\x06 \x01(\x08\x42\x07\n\x05_zone\"\x98\x01\n\nOpenBranch\x12\x11\n\tbranch_id\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0b\n\x03tag\x18\x03 \x01(\t\x12\x0c\n\x04zone\x18\x04 \x01(\t\x12\x0f\n\x07regions\x18\x05 \x03(\t\x12&\n\x03\x61ge\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nregistered\x18\x07 \x01(\x08\"t\n\x0cRegionStatus\x12\x0e\n\x06region\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.rendezvous.v1.Status\x12-\n\tclosed_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc1\x02\n\x11\x42ranchDescription\x12\x11\n\tbranch_id\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0b\n\x03tag\x18\x03 \x01(\t\x12\x0c\n\x04zone\x18\x04 \x01(\t\x12\x18\n\x10parent_branch_id\x18\x05 \x01(\t\x12\'\n\x04kind\x18\x06 \x01(\x0e\x32\x19.rendezvous.v1.BranchKind\x12,\n\x07regions\x18\x07 \x03(\x0b\x32\x1b.rendezvous.v1.RegionStatus\x12\x11\n\tmonitored\x18\x08 \x01(\x08\x12\x0f\n\x07locator\x18\t \x01(\x0c\x12\x31\n\rregistered_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x06status\x18\x0b \x01(\x0e\x32\x15.rendezvous.v1.Status\"v\n\x11WaiterDescription\x12\x0c\n\x04node\x18\x01 \x01(\t\x12#\n\x05scope\x18\x02 \x01(\x0b\x32\x14.rendezvous.v1.Scope\x12.\n\x0b\x62locked_for\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb9\x01\n\x0eRequestSummary\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.rendezvous.v1.Status\x12\x10\n\x08\x62ranches\x18\x03 \x01(\x05\x12\x15\n\rbranches_open\x18\x04 \x01(\x05\x12\x10\n\x08services\x18\x05 \x03(\t\x12\x31\n\rregistered_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*x\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43ONSISTENCY_SESSION\x10\x01\x12\x1c\n\x18\x43ONSISTENCY_LINEARIZABLE\x10\x02\x12\x15\n\x11\x43ONSISTENCY_LOCAL\x10\x03*X\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATUS_OPEN\x10\x01\x12\x11\n\rSTATUS_CLOSED\x10\x02\x12\x12\n\x0eSTATUS_UNKNOWN\x10\x03*}\n\x0bWaitOutcome\x12\x1c\n\x18WAIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16WAIT_OUTCOME_IMMEDIATE\x10\x01\x12\x18\n\x14WAIT_OUTCOME_BLOCKED\x10\x02\x12\x1a\n\x16WAIT_OUTCOME_TIMED_OUT\x10\x03*w\n\nBranchKind\x12\x1b\n\x17\x42RANCH_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42RANCH_KIND_REGIONAL\x10\x01\x12\x16\n\x12\x42RANCH_KIND_GLOBAL\x10\x02\x12\x1a\n\x16\x42RANCH_KIND_REGIONLESS\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rendezvous/v1/types.proto\x12\rrendezvous.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x01\n\x05Scope\x12\x10\n\x08services\x18\x01 \x03(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x0b\n\x03tag\x18\x03 \x01(\t\x12\x11\n\x04zone\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x16\n\x0ewaiter_service\x18\x05 \x01(\t\x12\x19\n\x11wait_dependencies\x18\x06 \x01(\x08\x42\x07\n\x05_zone\"\x98\x01\n\nOpenBranch\x12\x11\n\tbranch_id\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0b\n\x03tag\x18\x03 \x01(\t\x12\x0c\n\x04zone\x18\x04 \x01(\t\x12\x0f\n\x07regions\x18\x05 \x03(\t\x12&\n\x03\x61ge\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nregistered\x18\x07 \x01(\x08\"\x89\x01\n\x0cRegionStatus\x12\x0e\n\x06region\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.rendezvous.v1.Status\x12-\n\tclosed_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bsubscribers\x18\x04 \x01(\x05\"\xea\x02\n\x11\x42ranchDescription\x12\x11\n\tbranch_id\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0b\n\x03tag\x18\x03 \x01(\t\x12\x0c\n\x04zone\x18\x04 \x01(\t\x12\x18\n\x10parent_branch_id\x18\x05 \x01(\t\x12\'\n\x04kind\x18\x06 \x01(\x0e\x32\x19.rendezvous.v1.BranchKind\x12,\n\x07regions\x18\x07 \x03(\x0b\x32\x1b.rendezvous.v1.RegionStatus\x12\x11\n\tmonitored\x18\x08 \x01(\x08\x12\x0f\n\x07locator\x18\t \x01(\x0c\x12\x31\n\rregistered_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x06status\x18\x0b \x01(\x0e\x32\x15.rendezvous.v1.Status\x12\'\n\x07verdict\x18\x0c \x01(\x0e\x32\x16.rendezvous.v1.Verdict\"\x96\x02\n\x11WaiterDescription\x12\x0c\n\x04node\x18\x01 \x01(\t\x12#\n\x05scope\x18\x02 \x01(\x0b\x32\x14.rendezvous.v1.Scope\x12.\n\x0b\x62locked_for\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06leased\x18\x04 \x01(\x08\x12\x0f\n\x07held_by\x18\x05 \x03(\t\x12\x14\n\x0cheld_by_more\x18\x06 \x01(\x08\x12\x18\n\x10missing_branches\x18\x07 \x03(\t\x12\x1b\n\x13\x61waits_registration\x18\x08 \x01(\x08\x12\x30\n\rlease_ends_in\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb9\x01\n\x0eRequestSummary\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.rendezvous.v1.Status\x12\x10\n\x08\x62ranches\x18\x03 \x01(\x05\x12\x15\n\rbranches_open\x18\x04 \x01(\x05\x12\x10\n\x08services\x18\x05 \x03(\t\x12\x31\n\rregistered_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*x\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43ONSISTENCY_SESSION\x10\x01\x12\x1c\n\x18\x43ONSISTENCY_LINEARIZABLE\x10\x02\x12\x15\n\x11\x43ONSISTENCY_LOCAL\x10\x03*X\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATUS_OPEN\x10\x01\x12\x11\n\rSTATUS_CLOSED\x10\x02\x12\x12\n\x0eSTATUS_UNKNOWN\x10\x03*}\n\x0bWaitOutcome\x12\x1c\n\x18WAIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16WAIT_OUTCOME_IMMEDIATE\x10\x01\x12\x18\n\x14WAIT_OUTCOME_BLOCKED\x10\x02\x12\x1a\n\x16WAIT_OUTCOME_TIMED_OUT\x10\x03*\xfa\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n\rVERDICT_HOLDS\x10\x01\x12\x12\n\x0eVERDICT_CLOSED\x10\x02\x12\x19\n\x15VERDICT_OTHER_SERVICE\x10\x03\x12\x15\n\x11VERDICT_OTHER_TAG\x10\x04\x12\x18\n\x14VERDICT_OTHER_REGION\x10\x05\x12\x14\n\x10VERDICT_OWN_ZONE\x10\x06\x12\x16\n\x12VERDICT_ZONE_WAITS\x10\x07\x12\x19\n\x15VERDICT_SERVICE_WAITS\x10\x08\x12\x1a\n\x16VERDICT_RELEASED_EARLY\x10\t*w\n\nBranchKind\x12\x1b\n\x17\x42RANCH_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42RANCH_KIND_REGIONAL\x10\x01\x12\x16\n\x12\x42RANCH_KIND_GLOBAL\x10\x02\x12\x1a\n\x16\x42RANCH_KIND_REGIONLESS\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rendezvous.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONSISTENCY']._serialized_start=1150
-  _globals['_CONSISTENCY']._serialized_end=1270
-  _globals['_STATUS']._serialized_start=1272
-  _globals['_STATUS']._serialized_end=1360
-  _globals['_WAITOUTCOME']._serialized_start=1362
-  _globals['_WAITOUTCOME']._serialized_end=1487
-  _globals['_BRANCHKIND']._serialized_start=1489
-  _globals['_BRANCHKIND']._serialized_end=1608
+  _globals['_CONSISTENCY']._serialized_start=1374
+  _globals['_CONSISTENCY']._serialized_end=1494
+  _globals['_STATUS']._serialized_start=1496
+  _globals['_STATUS']._serialized_end=1584
+  _globals['_WAITOUTCOME']._serialized_start=1586
+  _globals['_WAITOUTCOME']._serialized_end=1711
+  _globals['_VERDICT']._serialized_start=1714
+  _globals['_VERDICT']._serialized_end=1964
+  _globals['_BRANCHKIND']._serialized_start=1966
+  _globals['_BRANCHKIND']._serialized_end=2085
   _globals['_SCOPE']._serialized_start=110
   _globals['_SCOPE']._serialized_end=243
   _globals['_OPENBRANCH']._serialized_start=246
   _globals['_OPENBRANCH']._serialized_end=398
-  _globals['_REGIONSTATUS']._serialized_start=400
-  _globals['_REGIONSTATUS']._serialized_end=516
-  _globals['_BRANCHDESCRIPTION']._serialized_start=519
-  _globals['_BRANCHDESCRIPTION']._serialized_end=840
-  _globals['_WAITERDESCRIPTION']._serialized_start=842
-  _globals['_WAITERDESCRIPTION']._serialized_end=960
-  _globals['_REQUESTSUMMARY']._serialized_start=963
-  _globals['_REQUESTSUMMARY']._serialized_end=1148
+  _globals['_REGIONSTATUS']._serialized_start=401
+  _globals['_REGIONSTATUS']._serialized_end=538
+  _globals['_BRANCHDESCRIPTION']._serialized_start=541
+  _globals['_BRANCHDESCRIPTION']._serialized_end=903
+  _globals['_WAITERDESCRIPTION']._serialized_start=906
+  _globals['_WAITERDESCRIPTION']._serialized_end=1184
+  _globals['_REQUESTSUMMARY']._serialized_start=1187
+  _globals['_REQUESTSUMMARY']._serialized_end=1372
 # @@protoc_insertion_point(module_scope)

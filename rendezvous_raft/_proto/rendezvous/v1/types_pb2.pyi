@@ -109,6 +109,60 @@ WAIT_OUTCOME_TIMED_OUT: WaitOutcome.ValueType  # 3
 """The time-out passed while something was still open."""
 Global___WaitOutcome: _TypeAlias = WaitOutcome  # noqa: Y015
 
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    """No scope was given."""
+    VERDICT_HOLDS: _Verdict.ValueType  # 1
+    """It keeps the wait blocked."""
+    VERDICT_CLOSED: _Verdict.ValueType  # 2
+    """It is closed wherever it was open."""
+    VERDICT_OTHER_SERVICE: _Verdict.ValueType  # 3
+    """Its service is not among those waited for."""
+    VERDICT_OTHER_TAG: _Verdict.ValueType  # 4
+    """It has another tag, or none."""
+    VERDICT_OTHER_REGION: _Verdict.ValueType  # 5
+    """It is not open in the region: closed there, or never open there."""
+    VERDICT_OWN_ZONE: _Verdict.ValueType  # 6
+    """It belongs to the waiter's own zone."""
+    VERDICT_ZONE_WAITS: _Verdict.ValueType  # 7
+    """Mutual waits: its zone is greater than the waiter's and is blocked in such a wait itself."""
+    VERDICT_SERVICE_WAITS: _Verdict.ValueType  # 8
+    """Mutual waits: its service is blocked itself, waiting for the waiter's service."""
+    VERDICT_RELEASED_EARLY: _Verdict.ValueType  # 9
+    """The node that answers has received its close, which is not committed yet."""
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+    """What a wait with a certain scope makes of a branch. Of several reasons to leave it out, the first
+    in this order is named.
+    """
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+"""No scope was given."""
+VERDICT_HOLDS: Verdict.ValueType  # 1
+"""It keeps the wait blocked."""
+VERDICT_CLOSED: Verdict.ValueType  # 2
+"""It is closed wherever it was open."""
+VERDICT_OTHER_SERVICE: Verdict.ValueType  # 3
+"""Its service is not among those waited for."""
+VERDICT_OTHER_TAG: Verdict.ValueType  # 4
+"""It has another tag, or none."""
+VERDICT_OTHER_REGION: Verdict.ValueType  # 5
+"""It is not open in the region: closed there, or never open there."""
+VERDICT_OWN_ZONE: Verdict.ValueType  # 6
+"""It belongs to the waiter's own zone."""
+VERDICT_ZONE_WAITS: Verdict.ValueType  # 7
+"""Mutual waits: its zone is greater than the waiter's and is blocked in such a wait itself."""
+VERDICT_SERVICE_WAITS: Verdict.ValueType  # 8
+"""Mutual waits: its service is blocked itself, waiting for the waiter's service."""
+VERDICT_RELEASED_EARLY: Verdict.ValueType  # 9
+"""The node that answers has received its close, which is not committed yet."""
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
 class _BranchKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -244,10 +298,15 @@ class RegionStatus(_message.Message):
     REGION_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     CLOSED_AT_FIELD_NUMBER: _builtins.int
+    SUBSCRIBERS_FIELD_NUMBER: _builtins.int
     region: _builtins.str
     """Name of the region; empty for a global or regionless branch."""
     status: Global___Status.ValueType
     """OPEN or CLOSED."""
+    subscribers: _builtins.int
+    """While open and monitored: subscriptions at the node that answers which are told of it. Those of
+    other nodes are not counted.
+    """
     @_builtins.property
     def closed_at(self) -> _timestamp_pb2.Timestamp:
         """When it was closed, by the clock of the node that took the close; absent while open."""
@@ -258,10 +317,11 @@ class RegionStatus(_message.Message):
         region: _builtins.str = ...,
         status: Global___Status.ValueType = ...,
         closed_at: _timestamp_pb2.Timestamp | None = ...,
+        subscribers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "region", b"region", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "region", b"region", "status", b"status", "subscribers", b"subscribers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -284,6 +344,7 @@ class BranchDescription(_message.Message):
     LOCATOR_FIELD_NUMBER: _builtins.int
     REGISTERED_AT_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
     branch_id: _builtins.str
     """Id of the branch."""
     service: _builtins.str
@@ -302,6 +363,8 @@ class BranchDescription(_message.Message):
     """Where the data is, opaque to Rendezvous, at most 512 bytes."""
     status: Global___Status.ValueType
     """OPEN while any region is open."""
+    verdict: Global___Verdict.ValueType
+    """What a wait with the scope of the question makes of it; UNSPECIFIED without a scope."""
     @_builtins.property
     def regions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegionStatus]:
         """Status per region."""
@@ -324,10 +387,11 @@ class BranchDescription(_message.Message):
         locator: _builtins.bytes = ...,
         registered_at: _timestamp_pb2.Timestamp | None = ...,
         status: Global___Status.ValueType = ...,
+        verdict: Global___Verdict.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch_id", b"branch_id", "kind", b"kind", "locator", b"locator", "monitored", b"monitored", "parent_branch_id", b"parent_branch_id", "regions", b"regions", "registered_at", b"registered_at", "service", b"service", "status", b"status", "tag", b"tag", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch_id", b"branch_id", "kind", b"kind", "locator", b"locator", "monitored", b"monitored", "parent_branch_id", b"parent_branch_id", "regions", b"regions", "registered_at", b"registered_at", "service", b"service", "status", b"status", "tag", b"tag", "verdict", b"verdict", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -335,15 +399,29 @@ Global___BranchDescription: _TypeAlias = BranchDescription  # noqa: Y015
 
 @_typing.final
 class WaiterDescription(_message.Message):
-    """A wait that is blocked on a request, on this node or, when replicated, on another one."""
+    """A wait that is blocked on a request: one that the node which answers serves, or one that another
+    node has told to all by a lease. Of other waits of other nodes, only those know.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     BLOCKED_FOR_FIELD_NUMBER: _builtins.int
+    LEASED_FIELD_NUMBER: _builtins.int
+    HELD_BY_FIELD_NUMBER: _builtins.int
+    HELD_BY_MORE_FIELD_NUMBER: _builtins.int
+    MISSING_BRANCHES_FIELD_NUMBER: _builtins.int
+    AWAITS_REGISTRATION_FIELD_NUMBER: _builtins.int
+    LEASE_ENDS_IN_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Node that serves the wait."""
+    leased: _builtins.bool
+    """Whether a lease tells all nodes of it: it takes part in mutual waits."""
+    held_by_more: _builtins.bool
+    """Whether more branches hold it than are listed."""
+    awaits_registration: _builtins.bool
+    """Whether it waits for a service, region or tag to be used first; unknown likewise."""
     @_builtins.property
     def scope(self) -> Global___Scope:
         """What it waits for."""
@@ -352,16 +430,34 @@ class WaiterDescription(_message.Message):
     def blocked_for(self) -> _duration_pb2.Duration:
         """How long it has been blocked; absent for waits of other nodes."""
 
+    @_builtins.property
+    def held_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Branches that hold it, the first 10 in the order of their registration."""
+
+    @_builtins.property
+    def missing_branches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Branches that it requires and that are not registered; unknown for waits of other nodes."""
+
+    @_builtins.property
+    def lease_ends_in(self) -> _duration_pb2.Duration:
+        """For a wait of another node: cluster time after which its lease ends unless it is renewed."""
+
     def __init__(
         self,
         *,
         node: _builtins.str = ...,
         scope: Global___Scope | None = ...,
         blocked_for: _duration_pb2.Duration | None = ...,
+        leased: _builtins.bool = ...,
+        held_by: _abc.Iterable[_builtins.str] | None = ...,
+        held_by_more: _builtins.bool = ...,
+        missing_branches: _abc.Iterable[_builtins.str] | None = ...,
+        awaits_registration: _builtins.bool = ...,
+        lease_ends_in: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["blocked_for", b"blocked_for", "scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blocked_for", b"blocked_for", "lease_ends_in", b"lease_ends_in", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_for", b"blocked_for", "node", b"node", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaits_registration", b"awaits_registration", "blocked_for", b"blocked_for", "held_by", b"held_by", "held_by_more", b"held_by_more", "lease_ends_in", b"lease_ends_in", "leased", b"leased", "missing_branches", b"missing_branches", "node", b"node", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
