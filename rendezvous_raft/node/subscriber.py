@@ -1,8 +1,9 @@
 """One subscription: its filter, what waits to be delivered, and what it was given as a member.
 
-The queue holds what happens, and is bounded by whoever pushes. What falls to a member when its
-group is divided anew may be as much as there is open; so that is not queued but looked through when
-the consumer asks, a part at a time, which neither holds the loop up nor counts as being slow.
+The queue holds what happens, and is bounded by whoever pushes. What falls to a member of a group,
+when it begins and when the group is divided anew, may be as much as there is open, and costs
+hashes. So that is not queued but looked through when the consumer asks, a part at a time, which
+neither holds the loop up nor counts as being slow.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Subscriber:
         self._tags = dict.fromkeys(key.tags)
         self._queue: list[SubscriptionEvent] = []
         self._share: list[BranchId] = []
+        self._list_end: SubscriptionEvent | None = None
+        """Comes after the share, and before what is queued."""
         self._look: Callable[[BranchId], BranchIsOpen | None] = _nothing
         self._filled = asyncio.Event()
         self._error: errors.RendezvousError | None = None
@@ -56,17 +59,23 @@ class Subscriber:
         self._filled.set()
 
     def look_through(
-        self, branch_ids: Sequence[BranchId], look: Callable[[BranchId], BranchIsOpen | None]
+        self,
+        branch_ids: Sequence[BranchId],
+        look: Callable[[BranchId], BranchIsOpen | None],
+        *,
+        list_end: SubscriptionEvent | None = None,
     ) -> None:
         """Lets the consumer look for what of these is its now, instead of what was left to look at.
 
         Args:
             branch_ids: in the order of their registration.
             look: what to deliver of a branch; None: nothing.
+            list_end: if this is the list of the stream, what ends it; the queue waits for it.
         """
         # The next one is taken from the end.
         self._share = list(reversed(branch_ids))
         self._look = look
+        self._list_end = list_end or self._list_end
         self._filled.set()
 
     def end(self, error: errors.RendezvousError) -> None:
@@ -82,11 +91,17 @@ class Subscriber:
             await self._filled.wait()
             if self._error is not None:
                 raise self._error
-            batch, self._queue = self._queue, []
+            batch: list[SubscriptionEvent] = []
+            if self._list_end is None:
+                batch, self._queue = self._queue, []
             if not batch:
                 batch = self._next_of_share()
             if not self._share:
-                self._filled.clear()
+                if self._list_end is not None:
+                    batch.append(self._list_end)
+                    self._list_end = None
+                if not self._queue:
+                    self._filled.clear()
             if batch:
                 return batch
             await asyncio.sleep(0)  # a part in which nothing was its own

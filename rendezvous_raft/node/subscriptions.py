@@ -113,13 +113,16 @@ class Subscriptions:
             return
         subscriber.begun = True
         key = subscriber.key
-        # A member's share changes with its group: what it had seen before says nothing of it now.
-        after = Revision(0) if key.group else key.resume_revision
-        for branch in self._open_branches(key, after):
-            if self._gets(subscriber, branch.branch_id, branch.tag):
-                subscriber.push(_opened(branch))
+        list_end = Synced(self._replicator.state.revision)
+        if key.group:
+            # Whatever it resumes from: its share is not what it was.
+            self._give_share(subscriber, list_end)
+            return
         # The list itself is bounded by the state; the bound of the queue is for what follows.
-        subscriber.push(Synced(self._replicator.state.revision))
+        for branch in self._open_branches(key, key.resume_revision):
+            if subscriber.wants(branch.tag):
+                subscriber.push(_opened(branch))
+        subscriber.push(list_end)
 
     def _detach(self, subscriber: Subscriber) -> None:
         key = subscriber.key
@@ -175,7 +178,7 @@ class Subscriptions:
             else:
                 self._begin(subscriber)
 
-    def _give_share(self, subscriber: Subscriber) -> None:
+    def _give_share(self, subscriber: Subscriber, list_end: Synced | None = None) -> None:
         """Gives a member what is its now; what is closed before its turn has come is left out."""
         region = subscriber.key.region
 
@@ -187,7 +190,7 @@ class Subscriptions:
 
         still_open = self._open_branches(subscriber.key, Revision(0))
         not_given = [b.branch_id for b in still_open if b.branch_id not in subscriber.given]
-        subscriber.look_through(not_given, look)
+        subscriber.look_through(not_given, look, list_end=list_end)
 
     def branch_opened(self, event: BranchOpened) -> None:
         """A branch was applied."""

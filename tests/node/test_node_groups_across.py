@@ -298,7 +298,11 @@ async def test_a_large_share_is_looked_through_in_parts(cluster: Cluster) -> Non
     (one,) = await joined(cluster.benches[0])
     cluster.opened(*(branch(name, "eu") for name in opened))
     heir = cluster.benches[1].node.subscribe(GROUP)
-    told = ids_of(await anext(heir))[:-1]
+    told: list[str] = []
+    while "SYNCED" not in told:
+        told += ids_of(await anext(heir))
+    assert told.pop() == "SYNCED"
+    assert told == sorted(told)
     await one.reader.close()
     await settle()
     parts = []
@@ -310,6 +314,23 @@ async def test_a_large_share_is_looked_through_in_parts(cluster: Cluster) -> Non
     assert all(part == sorted(part) for part in parts)
     assert [*itertools.chain.from_iterable(parts)] == sorted(itertools.chain.from_iterable(parts))
     await heir.aclose()
+
+
+async def test_what_is_opened_while_the_list_is_read_comes_after_it(cluster: Cluster) -> None:
+    # semantics: U1, U2, U5
+    listed, later = names(2 * SHARE_BRANCHES_MAX), names(20, first=2 * SHARE_BRANCHES_MAX)
+    cluster.opened(*(branch(name, "eu") for name in listed))
+    stream = cluster.benches[0].node.subscribe(GROUP)
+    told = ids_of(await anext(stream))
+    assert told == listed[:SHARE_BRANCHES_MAX]
+    cluster.opened(*(branch(name, "eu") for name in later))
+    closed = [listed[-1], later[0]]
+    cluster.everywhere(cluster.benches[0].closing(*(close(name, "eu") for name in closed)))
+    while later[-1] not in told or told[-2:] != closed:
+        told += ids_of(await anext(stream))
+    # A listed branch that is closed before its turn is not told of but by its close.
+    assert told == [*listed[:-1], "SYNCED", *later, *closed]
+    await stream.aclose()
 
 
 async def test_a_group_that_is_full_says_which_limit(cluster: Cluster) -> None:
