@@ -94,7 +94,8 @@ async def test_the_status_of_a_request_is_known_without_waiting(world: World) ->
 async def test_the_dependencies_of_a_service_are_known_and_can_be_waited_for(world: World) -> None:
     """Claim: the set of dependencies of a service can be retrieved, and waited for.
 
-    Which services it called, directly and through others, and which are not done. The services call each other in a circle, which ends neither the question nor the wait.
+    Which services it called, directly and through others, and which are not done. They call each
+    other in a circle, which ends neither the question nor the wait.
     """
     # semantics: 3.1, 3.3, S1.1, D1
     eu = await world.client("eu")
