@@ -1179,8 +1179,8 @@ class DescribeRequestResponse(_message.Message):
 
     @_builtins.property
     def expires_in(self) -> _duration_pb2.Duration:
-        """Cluster time until it may be dropped, by the settings of that node, if nothing of it changes and
-        nobody waits for it.
+        """Cluster time until it may be dropped, by the settings of that node, if nothing of it changes
+        and nobody waits for it.
         """
 
     @_builtins.property
