@@ -33,6 +33,11 @@ class BenchStore:
         self._durable = durable or BenchDisk(birth=birth or UNNAMED)
         self._cached = self._durable.copy()
 
+    @property
+    def term(self) -> int:
+        """See `DurableLog.term`."""
+        return self._cached.term
+
     def recovered(self) -> Recovered:
         """What a new life finds."""
         disk = self._durable

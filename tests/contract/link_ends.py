@@ -34,7 +34,7 @@ READ = {"type": "read", "term": 1, "read_id": 1}
 class Synced:
     """A log that is always on disk."""
 
-    position = term_position = synced = 0
+    position = term_position = synced = term = 0
 
 
 class Member:

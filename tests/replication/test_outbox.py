@@ -18,7 +18,7 @@ class Log:
     """How far a log is written and synced; the rest of it does not matter here."""
 
     def __init__(self) -> None:
-        self.position = self.term_position = self.synced = 0
+        self.position = self.term_position = self.synced = self.term = 0
 
 
 class Bench:
@@ -31,7 +31,7 @@ class Bench:
         self.delivered.append((str(node.id), message["type"], self.log.synced))
 
     def send(self, kind: object, node: Node = PEER) -> None:
-        self.outbox.send(node, {"type": kind})
+        self.outbox.send(node, {"type": kind, "term": self.log.term})
 
     def sync(self, position: int) -> None:
         self.log.synced = position
@@ -88,6 +88,19 @@ def test_entries_leave_while_they_are_synced_but_not_before_their_term() -> None
     assert bench.delivered == [("b", "append", 1), ("c", "append", 1)]
     bench.sync(2)
     assert bench.delivered[2:] == [("b", "append_reply", 2)]
+
+
+def test_what_is_held_when_a_later_term_begins_never_leaves() -> None:
+    """What it acknowledges may have been replaced before the sync ended."""
+    bench = Bench()
+    bench.log.position = 1
+    bench.send("append_reply")
+    bench.log.position = bench.log.term_position = 2
+    bench.log.term = 1
+    bench.send("append_reply", OTHER)
+    bench.send("append", OTHER)
+    bench.sync(2)
+    assert bench.delivered == [("c", "append", 2), ("c", "append_reply", 2)]
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_f14_stock_takes_orders_from_a_stranger() -> None:
 class Synced:
     """A log that is always on disk."""
 
-    position = term_position = synced = 0
+    position = term_position = synced = term = 0
 
 
 @pytest.fixture

@@ -39,6 +39,11 @@ class Positions(Protocol):
         ...
 
     @property
+    def term(self) -> int:
+        """The newest term, synced or not."""
+        ...
+
+    @property
     def synced(self) -> int:
         """Highest position known to be on stable storage."""
         ...
@@ -48,7 +53,9 @@ class Outbox:
     """Holds messages until the log is synced to what they say.
 
     Messages of either kind keep their order; those that wait for the term alone may overtake
-    others.
+    others. What is still held when a later term begins never leaves: it may have acknowledged
+    entries that the leader of that term has replaced since, and would be told by a node that knows
+    better.
     """
 
     def __init__(
@@ -76,8 +83,9 @@ class Outbox:
 
     def release(self) -> None:
         """Delivers what may leave now; called when a sync has ended."""
-        synced = self._positions.synced
+        synced, term = self._positions.synced, self._positions.term
         for queue in (self._for_term, self._for_log):
             while queue and queue[0][0] <= synced:
                 _, node, message = queue.popleft()
-                self._deliver(node, message)
+                if message["term"] >= term:
+                    self._deliver(node, message)

@@ -151,6 +151,11 @@ class DurableLog:
         if self.position:
             self._schedule_round()
 
+    @property
+    def term(self) -> int:
+        """The newest term that was stored; on stable storage from `term_position` on."""
+        return self._metadata.term
+
     # Mutations
 
     def append(self, payload: bytes, index: int, term: int) -> None:

@@ -150,10 +150,11 @@ class Watchers:
     def _look(self, watcher: Watcher, host: Host, life: Life) -> None:
         if watcher.life is not life:
             return
-        if host.life is not life or host not in self._members():
+        if host.life is not life:
             self._pause(watcher)
             return
-        if not self._ended and watcher.task is not None and self._rng.random() < MOVES:
+        moves = not self._ended and self._rng.random() < MOVES
+        if watcher.task is not None and (moves or host not in self._members()):
             life.loop.post(watcher.task.cancel)
         self._agenda.after(LOOK_S, self._look, watcher, host, life)
 
