@@ -12,8 +12,9 @@ from bench_members import add, agreed, agreed_among, named_directories, newcomer
 
 from rendezvous_raft import errors
 from rendezvous_raft.membership import AddMember, Membership
-from rendezvous_raft.replication.raft.membership_change import changed
+from rendezvous_raft.replication.raft.membership_change import change_members, changed
 from rendezvous_raft.replication.raft.metadata import Birth
+from rendezvous_raft.replication.raft.storage import DiskFull, StorageError
 from rendezvous_raft.testing.raft_bench import RaftBench
 from rendezvous_raft.types import Standing
 
@@ -95,6 +96,24 @@ def test_a_voter_does_not_lose_its_vote_by_being_added(bench: RaftBench) -> None
     assert known is not None
     with pytest.raises(errors.AlreadyExists, match="remove it first"):
         changed(leader, AddMember(replace(known, standing=Standing.NON_VOTER)))
+
+
+@pytest.mark.parametrize(
+    ("fault", "answer"), [(DiskFull, errors.ReadOnly), (StorageError, errors.OutcomeUnknown)]
+)
+async def test_a_disk_that_takes_no_change_says_whether_it_happened(
+    bench: RaftBench,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: type[StorageError],
+    answer: type[errors.RendezvousError],
+) -> None:
+    def refuse(*_entry: object) -> None:
+        raise fault("Input/output error")
+
+    monkeypatch.setattr(bench["a"].store, "append", refuse)
+    with pytest.raises(answer, match="Input/output error"):
+        await change_members(bench["a"].raft, AddMember(newcomer("d")), deadline_s=10.0)
+    assert standing(bench, "a", "d") is None
 
 
 def test_one_change_at_a_time(bench: RaftBench) -> None:

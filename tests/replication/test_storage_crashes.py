@@ -16,7 +16,7 @@ import pytest
 from rendezvous_raft.replication.raft.durable_end import DurableEnd
 from rendezvous_raft.testing import memory_files
 from rendezvous_raft.testing.crash_points import POINTS_AT_ONCE, Judge, kind_of, record, sample
-from rendezvous_raft.testing.durable_lives import Life, chance
+from rendezvous_raft.testing.durable_lives import Life, chance, settle
 from rendezvous_raft.testing.durable_story import STORY
 from rendezvous_raft.testing.lagging_executor import LaggingExecutor
 from rendezvous_raft.testing.memory_files import Crash, MemoryFiles
@@ -119,6 +119,7 @@ async def test_nothing_is_built_on_names_that_may_be_lost(seed: int) -> None:
                 life.next_life(files).open()
             for variant in range(10):
                 life.next_life(files.power_loss(chance(seed + variant))).open()
+            await settle()  # what each life began in its worker ends with it
 
 
 async def test_what_is_told_of_the_end_never_exceeds_what_is_durable(seed: int) -> None:

@@ -14,7 +14,7 @@ from rendezvous_raft.membership import (
     MembershipChange,
 )
 from rendezvous_raft.replication.raft.rules import Raft
-from rendezvous_raft.replication.raft.storage import DiskFull
+from rendezvous_raft.replication.raft.storage import DiskFull, StorageError
 from rendezvous_raft.types import Standing
 
 
@@ -54,6 +54,10 @@ async def _propose(raft: Raft, change: MembershipChange, deadline_s: float) -> i
                 return raft.propose_membership(membership)
             except DiskFull as error:
                 raise errors.ReadOnly(f"the disk of the leader is full: {error}") from error
+            except StorageError as error:
+                raise errors.OutcomeUnknown(
+                    f"the disk of the leader has failed: {error}; see `cluster members`"
+                ) from error
         if raft.clock() >= deadline_s:
             raise errors.Unavailable(f"{reason}; nothing was changed")
         await asyncio.sleep(raft.timers.heartbeat_s / 5)
