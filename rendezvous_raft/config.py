@@ -67,6 +67,7 @@ LIMIT_RANGES: dict[str, tuple[int, int]] = {
     "open_ttl_ms": (1, 30 * _DAY_MS),
     "tombstone_ttl_ms": (1, 30 * _DAY_MS),
     "lease_ttl_ms": (1, _DAY_MS),
+    "group_join_ms_max": (1, 60_000),
     "pulse_interval_ms": (1, 60_000),
     "pulse_elapsed_ms_max": (1, _DAY_MS),
     "expire_requests_max": (1, 100_000),

@@ -57,6 +57,10 @@ class StateLimits:
     """Results of recent commands kept for retries of a proposal."""
     leases_max: int = 100_000
     """Replicated wait leases."""
+    group_members_max: int = 10_000
+    """Members of all subscription groups; each is looked at by every pulse."""
+    members_per_group_max: int = 64
+    """Members of one group; each costs a hash for every branch that is divided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,10 @@ class NodeLimits:
     open_ttl_ms: int = 3_600_000
     tombstone_ttl_ms: int = 86_400_000
     lease_ttl_ms: int = 10_000
-    """Cluster time after which a wait lease ends when its node no longer renews it."""
+    """Cluster time after which a wait lease, or the membership of a subscription in its group, ends
+    when its node no longer renews it."""
+    group_join_ms_max: int = 2_000
+    """Time that a subscription waits to be a member of its group before it is given everything."""
     pulse_interval_ms: int = 1_000
     pulse_elapsed_ms_max: int = 10_000
     """Cap of the cluster time that one pulse may add (semantics L1)."""

@@ -17,6 +17,8 @@ Zone = NewType("Zone", str)
 Tag = NewType("Tag", str)
 NodeName = NewType("NodeName", str)
 LeaseId = NewType("LeaseId", str)
+MemberId = NewType("MemberId", str)
+"""Of one subscription as a member of its group; every stream has a new one."""
 CommandId = NewType("CommandId", bytes)
 """Chosen once, before a command is proposed; every retry of the proposal carries the same one."""
 

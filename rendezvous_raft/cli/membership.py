@@ -78,7 +78,7 @@ def add(ctx: click.Context, /, *, name: str, wait: bool, **member: str | bool) -
     r"""Add the node NAME to the cluster. Start it with `join = true` before or after.
 
     It receives the log without a vote, and votes as soon as it has caught up. Adding a member that
-    is there already changes nothing.
+    is there already changes nothing, but gives a vote to one that was added with --non-voter.
 
     \b
     Example:

@@ -28,7 +28,9 @@ def monitor() -> None:
 @click.option("--service", help="Service to watch, instead of the file's.")
 @click.option("--region", help="Region to watch.")
 @click.option("--tag", "tags", multiple=True, help="Only branches with this tag; repeatable.")
-@click.option("--group", help="Monitors of one group share the branches.")
+@click.option(
+    "--group", help="Monitors of one group share the branches, and take over from one that dies."
+)
 @click.option("--datastore", type=click.Choice(["redis", "embedded"]), help="Where to look.")
 @click.option(
     "--endpoint",

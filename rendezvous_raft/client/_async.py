@@ -96,7 +96,8 @@ class AsyncClient(AsyncMethods):
             service: Must not be empty.
             region: None: the region of the client.
             tags: Only branches with one of these tags; empty: all.
-            group: Members of one group share the branches.
+            group: Members of one group share the branches, on whichever nodes they subscribe; when
+                one leaves or dies, the others are given what it had.
             resume_revision: 0 lists everything that is open.
 
         Raises:

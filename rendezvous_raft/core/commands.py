@@ -11,7 +11,6 @@ The machine trusts those and rejects only what depends on the state.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from rendezvous_raft.types import (
@@ -19,15 +18,20 @@ from rendezvous_raft.types import (
     BranchKind,
     CommandId,
     LeaseId,
+    MemberId,
     Region,
     RequestId,
     Service,
     Tag,
     Zone,
 )
+from rendezvous_raft.values import value
+
+GROUPS_VERSION = 2
+"""The version that brought the commands of subscription groups (style P10)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Scope:
     """Which branches of a request a wait or check looks at (semantics S1 to S5).
 
@@ -42,7 +46,7 @@ class Scope:
     wait_dependencies: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NewBranch:
     """A branch to register. `regions` is sorted, without duplicates, and empty unless REGIONAL."""
 
@@ -57,7 +61,7 @@ class NewBranch:
     locator: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Close:
     """Closes `region` of a branch, a global branch (`region=""`), or all its regions."""
 
@@ -66,7 +70,7 @@ class Close:
     all_regions: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RegisterRequest:
     """W1."""
 
@@ -75,7 +79,7 @@ class RegisterRequest:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RegisterBranches:
     """W2 and W3: one or more branches of one request, all or nothing."""
 
@@ -85,7 +89,7 @@ class RegisterBranches:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RegisterNumbered:
     """Registers under ids that the state numbers itself (semantics 5.4).
 
@@ -101,7 +105,7 @@ class RegisterNumbered:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CloseBranches:
     """W4 and W5: closes with a result each; none fails the others."""
 
@@ -110,7 +114,7 @@ class CloseBranches:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BeginWait:
     """R7: a blocked wait that rule S5 needs everybody to know. Repeating it renews the lease."""
 
@@ -123,7 +127,7 @@ class BeginWait:
     """Cluster time after which the lease ends unless it is renewed."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EndWait:
     """R7: the wait has ended, however it ended."""
 
@@ -131,7 +135,42 @@ class EndWait:
     lease_id: LeaseId
 
 
-@dataclass(frozen=True, slots=True)
+@value
+class JoinGroup:
+    """U5: a subscription takes part in its group. Repeating it renews the membership."""
+
+    command_id: CommandId
+    member_id: MemberId
+    service: Service
+    region: Region
+    group: str
+    """Not empty."""
+    tags: tuple[Tag, ...]
+    """The subscription's filter; empty: every tag."""
+    node: str
+    """That serves the subscription, and renews the membership."""
+    ttl_ms: int
+    """Cluster time after which the membership ends unless it is renewed."""
+
+
+@value
+class RenewMembers:
+    """U5: these memberships last this much longer from now. One that has ended stays ended."""
+
+    command_id: CommandId
+    member_ids: tuple[MemberId, ...]
+    ttl_ms: int
+
+
+@value
+class LeaveGroups:
+    """U5: these subscriptions have ended, however they ended."""
+
+    command_id: CommandId
+    member_ids: tuple[MemberId, ...]
+
+
+@value
 class Pulse:
     """L1: cluster time advances by the leader's monotonic time since its last pulse, capped."""
 
@@ -139,7 +178,7 @@ class Pulse:
     elapsed_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ExpireRequests:
     """L2: drops what has been inactive for longer than the leader's configuration allows.
 
@@ -156,7 +195,7 @@ class ExpireRequests:
     """Bound of the requests dropped by this command."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ActivateVersion:
     """Commands up to this version may be proposed from now on (style P10)."""
 
@@ -164,7 +203,7 @@ class ActivateVersion:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Barrier:
     """Changes nothing. Its application shows that everything before it is applied too."""
 
@@ -178,6 +217,9 @@ Command: TypeAlias = (
     | CloseBranches
     | BeginWait
     | EndWait
+    | JoinGroup
+    | RenewMembers
+    | LeaveGroups
     | Pulse
     | ExpireRequests
     | ActivateVersion

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from rendezvous_raft.types import BranchId, Region, RequestId, Revision, Service, Tag
+from rendezvous_raft.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestOpened:
     """A request was registered.
 
@@ -19,7 +19,7 @@ class RequestOpened:
     request_id: RequestId
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchOpened:
     """A branch was registered.
 
@@ -45,7 +45,7 @@ class BranchOpened:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RegionClosed:
     """A branch was closed in a region.
 
@@ -65,14 +65,14 @@ class RegionClosed:
     monitored: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestSettled:
     """The last open branch of a request was closed."""
 
     request_id: RequestId
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ExpiredBranch:
     """A monitored branch that was still open when its request was dropped.
 
@@ -89,7 +89,7 @@ class ExpiredBranch:
     is_global: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestExpired:
     """A request was dropped.
 
@@ -104,13 +104,32 @@ class RequestExpired:
     branches: tuple[ExpiredBranch, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WaitLeaseChanged:
     """A replicated wait of this request began or ended: rule S5 may decide otherwise now."""
 
     request_id: RequestId
 
 
+@value
+class GroupChanged:
+    """A member joined a subscription group or left it: its branches are divided anew.
+
+    Fields:
+        service, region, group: which group.
+    """
+
+    service: Service
+    region: Region
+    group: str
+
+
 Event: TypeAlias = (
-    RequestOpened | BranchOpened | RegionClosed | RequestSettled | RequestExpired | WaitLeaseChanged
+    RequestOpened
+    | BranchOpened
+    | RegionClosed
+    | RequestSettled
+    | RequestExpired
+    | WaitLeaseChanged
+    | GroupChanged
 )

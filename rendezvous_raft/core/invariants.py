@@ -62,6 +62,11 @@ def _check_indexes(state: State) -> list[str]:
     by_request = [lease_id for leases in state.leases_by_request.values() for lease_id in leases]
     if sorted(by_request) != sorted(state.leases):
         broken.append("the indexes of leases differ")
+    by_group = {member_id: key for key, group in state.groups.items() for member_id in group}
+    if sorted(by_group.items()) != sorted((m.member_id, m.key) for m in state.members.values()):
+        broken.append("the indexes of group members differ")
+    if not all(state.groups.values()):
+        broken.append("a group without members is kept")
     return broken
 
 

@@ -29,6 +29,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from rendezvous_raft.core.batches import fresh_branches, limit_exceeded
 from rendezvous_raft.core.commands import (
     ActivateVersion,
     Barrier,
@@ -38,31 +39,42 @@ from rendezvous_raft.core.commands import (
     Command,
     EndWait,
     ExpireRequests,
+    JoinGroup,
+    LeaveGroups,
     NewBranch,
     Pulse,
     RegisterBranches,
     RegisterNumbered,
     RegisterRequest,
+    RenewMembers,
 )
 from rendezvous_raft.core.events import (
     BranchOpened,
     Event,
-    ExpiredBranch,
+    GroupChanged,
     RegionClosed,
     RequestExpired,
     RequestOpened,
     RequestSettled,
     WaitLeaseChanged,
 )
-from rendezvous_raft.core.model import Branch, Request, State, Tombstone, WaitLease
+from rendezvous_raft.core.model import (
+    Branch,
+    GroupMember,
+    Request,
+    State,
+    Tombstone,
+    WaitLease,
+)
 from rendezvous_raft.core.numbering import name_branches, next_request_id
-from rendezvous_raft.core.queries import inactive_requests
+from rendezvous_raft.core.queries import inactive_requests, lost_branches
 from rendezvous_raft.core.results import (
     Applied,
     BranchesClosed,
     BranchesRegistered,
     CloseOutcome,
     LeaseChanged,
+    MembersChanged,
     Nothing,
     Reason,
     Rejected,
@@ -75,7 +87,6 @@ from rendezvous_raft.core.results import (
 from rendezvous_raft.limits import StateLimits
 from rendezvous_raft.types import (
     ALL_REGIONS,
-    BranchId,
     BranchKind,
     CommandId,
     Region,
@@ -115,6 +126,9 @@ class StateMachine:
             CloseBranches: self._close_branches,
             BeginWait: self._begin_wait,
             EndWait: self._end_wait,
+            JoinGroup: self._join_group,
+            RenewMembers: self._renew_members,
+            LeaveGroups: self._leave_groups,
             Pulse: self._advance_time,
             ExpireRequests: self._expire_requests,
             ActivateVersion: self._activate_version,
@@ -177,11 +191,11 @@ class StateMachine:
         request_id = command.request_id
         if request_id in state.tombstones:
             return Rejected(Reason.REQUEST_EXPIRED, request_id), ()
-        fresh = self._fresh_branches(request_id, command.branches)
+        fresh = fresh_branches(state, request_id, command.branches)
         if isinstance(fresh, Rejected):
             return fresh, ()
         request = state.requests.get(request_id)
-        over = self._limit_exceeded(request, fresh)
+        over = limit_exceeded(state, self.limits, request, fresh)
         if over:
             return Rejected(Reason.LIMIT, over), ()
         events: list[Event] = []
@@ -214,50 +228,6 @@ class StateMachine:
         if after is not None and not isinstance(answer[0], Rejected):
             state.numbers[command.prefix] = after
         return answer
-
-    def _fresh_branches(
-        self, request_id: RequestId, branches: tuple[NewBranch, ...]
-    ) -> list[NewBranch] | Rejected:
-        """Those that are not registered yet, or why the batch cannot be (all or nothing, W3)."""
-        state = self.state
-        fresh: dict[BranchId, NewBranch] = {}
-        for new in branches:
-            branch_id = new.branch_id
-            existing = state.branches.get(branch_id)
-            if existing is not None:
-                if existing.request_id != request_id or not existing.has_content_of(new):
-                    return Rejected(Reason.BRANCH_CONFLICT, branch_id)
-                continue
-            if branch_id in state.expired_branches:
-                return Rejected(Reason.REQUEST_EXPIRED, state.expired_branches[branch_id])
-            if branch_id in fresh:
-                if fresh[branch_id] != new:
-                    return Rejected(Reason.BRANCH_CONFLICT, branch_id)
-                continue
-            parent_id = new.parent_branch_id
-            if parent_id and parent_id not in fresh:
-                parent = state.branches.get(parent_id)
-                if parent_id in state.expired_branches:
-                    return Rejected(Reason.REQUEST_EXPIRED, state.expired_branches[parent_id])
-                if parent is None:
-                    return Rejected(Reason.PARENT_UNKNOWN, parent_id)
-                if parent.request_id != request_id:
-                    return Rejected(Reason.PARENT_OF_OTHER_REQUEST, parent_id)
-            fresh[branch_id] = new
-        return list(fresh.values())
-
-    def _limit_exceeded(self, request: Request | None, fresh: list[NewBranch]) -> str:
-        """Name of the bound that the batch would exceed, or `""`."""
-        limits = self.limits
-        if request is None and len(self.state.requests) >= limits.requests_open_max:
-            return "requests_open_max"
-        held = len(request.branches) if request else 0
-        if held + len(fresh) > limits.branches_per_request_max:
-            return "branches_per_request_max"
-        for new in fresh:
-            if len(new.regions) > limits.regions_per_branch_max:
-                return "regions_per_branch_max"
-        return ""
 
     def _add_branch(self, request: Request, new: NewBranch, at_ms: int) -> BranchOpened:
         state = self.state
@@ -387,6 +357,42 @@ class StateMachine:
         self.state.drop_lease(lease)
         return LeaseChanged(known=True), (WaitLeaseChanged(lease.request_id),)
 
+    # Subscription groups
+
+    def _join_group(self, command: JoinGroup) -> _Answer:
+        state, limits = self.state, self.limits
+        key = (command.service, command.region, command.group)
+        expires_ms = state.time_ms + command.ttl_ms
+        known = state.members.get(command.member_id)
+        if known is not None:
+            known.expires_ms = max(known.expires_ms, expires_ms)
+            return MembersChanged(known=1), ()
+        if len(state.members) >= limits.group_members_max:
+            return Rejected(Reason.LIMIT, "group_members_max"), ()
+        if len(state.groups.get(key, ())) >= limits.members_per_group_max:
+            return Rejected(Reason.LIMIT, "members_per_group_max"), ()
+        state.add_member(
+            GroupMember(command.member_id, key, command.tags, command.node, expires_ms)
+        )
+        return MembersChanged(known=0), (GroupChanged(*key),)
+
+    def _renew_members(self, command: RenewMembers) -> _Answer:
+        expires_ms = self.state.time_ms + command.ttl_ms
+        known = self.state.members_named(command.member_ids)
+        for member in known:
+            member.expires_ms = max(member.expires_ms, expires_ms)
+        return MembersChanged(len(known)), ()
+
+    def _leave_groups(self, command: LeaveGroups) -> _Answer:
+        known = self.state.members_named(command.member_ids)
+        return MembersChanged(len(known)), self._drop_members(known)
+
+    def _drop_members(self, members: list[GroupMember]) -> tuple[Event, ...]:
+        """Takes members out; one event for each of their groups."""
+        for member in members:
+            self.state.drop_member(member)
+        return tuple(GroupChanged(*key) for key in dict.fromkeys(m.key for m in members))
+
     # Time and lifetime
 
     def _advance_time(self, command: Pulse) -> _Answer:
@@ -395,8 +401,9 @@ class StateMachine:
         ended = [lease for lease in state.leases.values() if lease.expires_ms <= state.time_ms]
         for lease in ended:
             state.drop_lease(lease)
-        events = tuple(WaitLeaseChanged(lease.request_id) for lease in ended)
-        return TimeAdvanced(state.time_ms), events
+        gone = [member for member in state.members.values() if member.expires_ms <= state.time_ms]
+        events: list[Event] = [WaitLeaseChanged(lease.request_id) for lease in ended]
+        return TimeAdvanced(state.time_ms), (*events, *self._drop_members(gone))
 
     def _expire_requests(self, command: ExpireRequests) -> _Answer:
         state = self.state
@@ -419,17 +426,7 @@ class StateMachine:
         """Drops a request, leaving a tombstone."""
         state = self.state
         request_id = request.request_id
-        lost = tuple(
-            ExpiredBranch(
-                branch.branch_id,
-                branch.service,
-                branch.tag,
-                branch.open_regions(),
-                branch.kind is BranchKind.GLOBAL,
-            )
-            for branch in request.open_branches.values()
-            if branch.monitored and branch.kind is not BranchKind.REGIONLESS
-        )
+        lost = lost_branches(request)
         state.drop_request(request)
         branch_ids = tuple(branch.branch_id for branch in request.branches)
         state.add_tombstone(Tombstone(request_id, state.time_ms, branch_ids))

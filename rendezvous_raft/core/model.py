@@ -7,7 +7,9 @@ or a `list` in an order that follows from the log, never a `set`.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from rendezvous_raft.core.commands import Close, NewBranch, Scope
 from rendezvous_raft.core.results import Result
@@ -17,6 +19,7 @@ from rendezvous_raft.types import (
     BranchKind,
     CommandId,
     LeaseId,
+    MemberId,
     Region,
     RequestId,
     Revision,
@@ -141,6 +144,23 @@ class WaitLease:
     """In cluster time."""
 
 
+GroupKey: TypeAlias = tuple[Service, Region, str]
+"""A subscription group: the service and region that it watches, and its name."""
+
+
+@dataclass(slots=True, eq=False)
+class GroupMember:
+    """A subscription that shares the branches of a service and region with others (U5)."""
+
+    member_id: MemberId
+    key: GroupKey
+    tags: tuple[Tag, ...]
+    """What it watches; empty: every tag."""
+    node: str
+    expires_ms: int
+    """In cluster time."""
+
+
 @dataclass(slots=True, eq=False)
 class Tombstone:
     """What is left of an expired request."""
@@ -175,6 +195,10 @@ class State:
     """Monitored open branches in registration order; global ones under region `""`."""
     leases: dict[LeaseId, WaitLease] = field(default_factory=dict)
     leases_by_request: dict[RequestId, dict[LeaseId, WaitLease]] = field(default_factory=dict)
+    members: dict[MemberId, GroupMember] = field(default_factory=dict)
+    """Of all groups, in the order in which they joined."""
+    groups: dict[GroupKey, dict[MemberId, GroupMember]] = field(default_factory=dict)
+    """Members by group; a group without members is not there."""
     tombstones: OrderedDict[RequestId, Tombstone] = field(default_factory=OrderedDict)
     """Oldest first, and the oldest goes first: see `results`."""
     expired_branches: dict[BranchId, RequestId] = field(default_factory=dict)
@@ -243,6 +267,24 @@ class State:
         del of_request[lease.lease_id]
         if not of_request:
             del self.leases_by_request[lease.request_id]
+
+    def add_member(self, member: GroupMember) -> None:
+        """Enters a member into its two indexes."""
+        self.members[member.member_id] = member
+        self.groups.setdefault(member.key, {})[member.member_id] = member
+
+    def drop_member(self, member: GroupMember) -> None:
+        """Takes a member out of its two indexes."""
+        del self.members[member.member_id]
+        of_group = self.groups[member.key]
+        del of_group[member.member_id]
+        if not of_group:
+            del self.groups[member.key]
+
+    def members_named(self, member_ids: Iterable[MemberId]) -> list[GroupMember]:
+        """Those of these that are there, each once."""
+        members = self.members
+        return [members[name] for name in dict.fromkeys(member_ids) if name in members]
 
     def add_tombstone(self, tombstone: Tombstone) -> None:
         """Enters a tombstone and its branch ids."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rendezvous_raft.core.commands import Scope
+from rendezvous_raft.core.events import ExpiredBranch
 from rendezvous_raft.core.model import Branch, Request, State, WaitLease
 from rendezvous_raft.types import (
     ALL_REGIONS,
@@ -337,3 +338,18 @@ def inactive_requests(
         if request_id not in keep:
             expired.append(request)
     return expired
+
+
+def lost_branches(request: Request) -> tuple[ExpiredBranch, ...]:
+    """The monitored branches of a request that are still open: what subscribers lose with it."""
+    return tuple(
+        ExpiredBranch(
+            branch.branch_id,
+            branch.service,
+            branch.tag,
+            branch.open_regions(),
+            branch.kind is BranchKind.GLOBAL,
+        )
+        for branch in request.open_branches.values()
+        if branch.monitored and branch.kind is not BranchKind.REGIONLESS
+    )

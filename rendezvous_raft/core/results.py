@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from rendezvous_raft.core.events import Event
 from rendezvous_raft.types import BranchId, RequestId, Revision
+from rendezvous_raft.values import value
 
 
 class Reason(enum.Enum):
@@ -22,7 +22,7 @@ class Reason(enum.Enum):
     """`detail` names the limit."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rejected:
     """The command changed nothing but the revision."""
 
@@ -31,7 +31,7 @@ class Rejected:
     """The id or the limit in question."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestRegistered:
     """The request is there. `created` is False when it was there before."""
 
@@ -39,7 +39,7 @@ class RequestRegistered:
     created: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchesRegistered:
     """The branches are there. `already_existed` when every one of them was there before."""
 
@@ -58,28 +58,35 @@ class CloseOutcome(enum.Enum):
     REGION_NOT_OF_BRANCH = "region_not_of_branch"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchesClosed:
     """One outcome per item, in order."""
 
     outcomes: tuple[CloseOutcome, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LeaseChanged:
     """A wait lease began, was renewed, or ended. `known` is False for the end of an unknown one."""
 
     known: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
+class MembersChanged:
+    """Members joined, were renewed, or left: how many of those named were members before."""
+
+    known: int
+
+
+@value
 class TimeAdvanced:
     """Cluster time after a pulse, in milliseconds since the cluster began."""
 
     time_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestsExpired:
     """How many requests were dropped, by their state when they were."""
 
@@ -89,14 +96,14 @@ class RequestsExpired:
     """Whether the bound of the command was reached."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class VersionActivated:
     """The version in force."""
 
     version: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Nothing:
     """Answer of a barrier."""
 
@@ -107,6 +114,7 @@ Result: TypeAlias = (
     | BranchesRegistered
     | BranchesClosed
     | LeaseChanged
+    | MembersChanged
     | TimeAdvanced
     | RequestsExpired
     | VersionActivated
@@ -114,7 +122,7 @@ Result: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Applied:
     """Outcome of one command: its revision, its answer, and the facts that others may wait for."""
 

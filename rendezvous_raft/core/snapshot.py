@@ -16,7 +16,14 @@ from collections.abc import Iterable, Iterator
 from rendezvous_raft.core import results as answers
 from rendezvous_raft.core.commands import Scope
 from rendezvous_raft.core.machine import StateMachine, nobody_watches
-from rendezvous_raft.core.model import Branch, Request, State, Tombstone, WaitLease
+from rendezvous_raft.core.model import (
+    Branch,
+    GroupMember,
+    Request,
+    State,
+    Tombstone,
+    WaitLease,
+)
 from rendezvous_raft.core.results import CloseOutcome, Result
 from rendezvous_raft.limits import StateLimits
 from rendezvous_raft.types import (
@@ -86,6 +93,7 @@ class _Parts:
         self.requests = list(state.requests.values())
         self.orders = (("settled", list(state.settled_order)), ("open", list(state.open_order)))
         self.leases = [_lease_row(lease) for lease in state.leases.values()]
+        self.members = [_member_row(member) for member in state.members.values()]
         self.tombstones = list(state.tombstones.values())
         self.results = list(state.results.items())
 
@@ -170,6 +178,7 @@ def _content(parts: _Parts, early: dict[int, Row]) -> Iterator[Row]:
         for start in range(0, len(ids), ORDER_ROW_LENGTH):
             yield [name, ids[start : start + ORDER_ROW_LENGTH]]
     yield from parts.leases
+    yield from parts.members
     for stone in parts.tombstones:
         yield ["tombstone", stone.request_id, stone.expired_ms, list(stone.branch_ids)]
     for command_id, result in parts.results:
@@ -179,6 +188,11 @@ def _content(parts: _Parts, early: dict[int, Row]) -> Iterator[Row]:
 def _lease_row(lease: WaitLease) -> Row:
     scope = _scope_fields(lease.scope)
     return ["lease", lease.lease_id, lease.request_id, lease.node, scope, lease.expires_ms]
+
+
+def _member_row(member: GroupMember) -> Row:
+    tags = list(member.tags)
+    return ["member", member.member_id, *member.key, tags, member.node, member.expires_ms]
 
 
 def _request_row(request: Request) -> Row:
@@ -275,6 +289,10 @@ def _load_row_unchecked(state: State, row: Row) -> None:
             lease_id, request_id, node, (services, *scope), expires_ms = fields
             lease_scope = Scope(tuple(services), *scope)
             state.add_lease(WaitLease(lease_id, request_id, node, lease_scope, expires_ms))
+        case "member":
+            member_id, service, region, group, tags, node, expires_ms = fields
+            key = (service, region, group)
+            state.add_member(GroupMember(member_id, key, tuple(tags), node, expires_ms))
         case "tombstone":
             request_id, expired_ms, branch_ids = fields
             state.add_tombstone(Tombstone(request_id, expired_ms, tuple(branch_ids)))

@@ -80,7 +80,8 @@ class WatchConfig(BaseModel):
     tags: Annotated[tuple[Name, ...], Field(max_length=SUBSCRIPTION_TAGS_MAX)] = ()
     """Only branches with one of these tags; none: all."""
     group: str = ""
-    """Monitors of one group share the branches; empty: this one watches all of them."""
+    """Monitors of one group share the branches, also at different nodes; empty: this one watches
+    all of them."""
     max_probes_per_second: Annotated[float, Field(gt=0, le=10_000_000)] = PROBES_PER_SECOND
     """Branches looked for in a second, at most."""
     probe: ProbeConfig

@@ -1,7 +1,7 @@
 """List, then watch: keeps a subscription alive and feeds what it delivers (M1, M2).
 
 A broken stream is always taken up with a full list, never from a revision. A list heals what
-resuming cannot: closes that happened during the break, the re-division of a group on another node,
+resuming cannot: closes that happened during the break, the division of a group meanwhile,
 and the rest of a batch of registrations of which only a part was delivered at one revision.
 """
 

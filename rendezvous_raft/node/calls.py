@@ -5,8 +5,6 @@ Deadlines are absolute, in seconds of `Clock.monotonic_s()`. Durations are secon
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rendezvous_raft.core.commands import Close, NewBranch, Scope
 from rendezvous_raft.types import (
     ALL_REGIONS,
@@ -24,9 +22,10 @@ from rendezvous_raft.types import (
     WaitOutcome,
     Zone,
 )
+from rendezvous_raft.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Freshness:
     """How fresh a read has to be (semantics G3)."""
 
@@ -34,7 +33,7 @@ class Freshness:
     min_revision: Revision = Revision(0)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchRegistration:
     """W2, W3. A missing request id is chosen by the caller of the use-case, before this."""
 
@@ -43,7 +42,7 @@ class BranchRegistration:
     await_registration_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NumberedRegistration:
     """5.4: ids are numbered by the state; see `RegisterNumbered` for what is left empty."""
 
@@ -54,7 +53,7 @@ class NumberedRegistration:
     """Of every attempt of the call, so that a retry gets the first answer; None chooses one."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchClosing:
     """W4, W5."""
 
@@ -64,7 +63,7 @@ class BranchClosing:
     """As in `NumberedRegistration`; not together with `await_registration_s`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WaitQuery:
     """R1."""
 
@@ -77,7 +76,7 @@ class WaitQuery:
     freshness: Freshness = Freshness()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OpenBranch:
     """A branch that keeps a wait blocked."""
 
@@ -91,7 +90,7 @@ class OpenBranch:
     registered: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WaitAnswer:
     """How a wait ended."""
 
@@ -103,7 +102,7 @@ class WaitAnswer:
     """False when the scope names a service, region or tag that the request never used."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CheckAnswer:
     """C1. The maps are None unless details were asked for."""
 
@@ -113,7 +112,7 @@ class CheckAnswer:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecognitionAnswer:
     """What of a scope the request ever used (`queries.Recognition`)."""
 
@@ -123,7 +122,7 @@ class RecognitionAnswer:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RegionsAnswer:
     """C2: status per region ever used."""
 
@@ -131,7 +130,7 @@ class RegionsAnswer:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DependenciesAnswer:
     """D1: services with open branches that depend on the one asked for."""
 
@@ -140,7 +139,7 @@ class DependenciesAnswer:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DescriptionQuery:
     """Q1. With a scope, each branch tells what a wait with that scope makes of it."""
 
@@ -155,7 +154,7 @@ class DescriptionQuery:
     """For a watch: how long to wait for an unknown request."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RegionDescription:
     """Status of a branch in one region; `closed_at_ms` is None while open."""
 
@@ -166,7 +165,7 @@ class RegionDescription:
     """While open and monitored: subscriptions of this node that are told of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchDescription:
     """A branch, for people."""
 
@@ -185,7 +184,7 @@ class BranchDescription:
     """None: no scope was asked about."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WaiterDescription:
     """A blocked wait of this node, or a lease of another one."""
 
@@ -206,7 +205,7 @@ class WaiterDescription:
     """For a wait of another node: cluster time until its lease ends unless it is renewed."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestDescription:
     """Q1: a request with its branches and waiters, as one node knows them."""
 
@@ -227,7 +226,7 @@ class RequestDescription:
     """Of those that the question requires."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestSummary:
     """A request in a listing."""
 
@@ -239,7 +238,7 @@ class RequestSummary:
     registered_at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestPage:
     """One page of a listing; `next_after` is None on the last."""
 
@@ -248,7 +247,7 @@ class RequestPage:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SubscriptionKey:
     """What a subscriber watches."""
 
@@ -259,7 +258,7 @@ class SubscriptionKey:
     resume_revision: Revision = Revision(0)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchIsOpen:
     """Subscription event: a monitored branch is open in the region."""
 
@@ -272,7 +271,7 @@ class BranchIsOpen:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BranchIsClosed:
     """Subscription event: a branch of the subscription was closed there, or expired."""
 
@@ -282,7 +281,7 @@ class BranchIsClosed:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Synced:
     """Subscription event: everything open at `revision` has been delivered."""
 

@@ -81,7 +81,8 @@ class Closing:
         """One outcome per item; with `await_registration_s`, waits for unknown branches.
 
         Raises:
-            Draining, OutcomeUnknown: the node shuts down, with none or some of them closed.
+            Draining: the node shuts down, and none of them is closed.
+            OutcomeUnknown: it cannot go on, and some of them are or may be closed.
         """
         with self._admission.proposal():
             end_s = self._clock.monotonic_s() + closing.await_registration_s
@@ -91,16 +92,16 @@ class Closing:
                 # One that never appears holds up none of the others (W5).
                 try:
                     again = await self._first_to_appear(closing.closes, unknown, end_s)
-                except errors.Draining as error:
-                    if len(unknown) == len(outcomes):
+                    if not again:
+                        break
+                    late, revision = await self._close(
+                        tuple(closing.closes[i] for i in again), deadline_s
+                    )
+                except errors.RendezvousError as error:
+                    if CloseOutcome.CLOSED not in outcomes:
                         raise
                     # Some are closed, so it may not be said that nothing happened (G6).
                     raise errors.OutcomeUnknown(error.message, revision=revision) from error
-                if not again:
-                    break
-                late, revision = await self._close(
-                    tuple(closing.closes[i] for i in again), deadline_s
-                )
                 for i, outcome in zip(again, late, strict=True):
                     outcomes[i] = outcome
             return BranchesClosed(tuple(outcomes)), revision

@@ -1,5 +1,7 @@
 """The leader's pulse: cluster time, and dropping what has been inactive too long (L1, L2).
 
+Once every member can apply a newer version of commands, the leader activates it (style P10).
+
 Only the leader pulses. Time is what its monotonic clock says has passed since its last pulse,
 capped; a new leader starts from zero, so cluster time may lag behind the clocks and never runs
 ahead of them. An idle and empty cluster gets no pulses.
@@ -8,12 +10,14 @@ ahead of them. An idle and empty cluster gets no pulses.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from rendezvous_raft import errors
-from rendezvous_raft.core.commands import ExpireRequests, Pulse
+from rendezvous_raft.core.commands import ActivateVersion, ExpireRequests, Pulse
 from rendezvous_raft.core.model import State
 from rendezvous_raft.core.results import RequestsExpired
 from rendezvous_raft.limits import NodeLimits
+from rendezvous_raft.node.groups import GroupKeeper
 from rendezvous_raft.node.leases import LeaseKeeper
 from rendezvous_raft.node.ports import Clock, IdSource, Replicator
 from rendezvous_raft.node.watches import WaitIndex
@@ -24,7 +28,10 @@ PARKED_REPORTED_MAX = 10_000
 
 
 class Expiry:
-    """Runs once per `pulse_interval_ms` on every node; acts on the leader."""
+    """Runs once per `pulse_interval_ms` on every node; acts on the leader.
+
+    `removed` is called at each pulse while the leader does not count this node as a member.
+    """
 
     def __init__(
         self,
@@ -34,6 +41,8 @@ class Expiry:
         ids: IdSource,
         waits: WaitIndex,
         leases: LeaseKeeper,
+        groups: GroupKeeper,
+        removed: Callable[[], None],
     ) -> None:
         self._replicator = replicator
         self._limits = limits
@@ -41,6 +50,8 @@ class Expiry:
         self._ids = ids
         self._waits = waits
         self._leases = leases
+        self._groups = groups
+        self._removed = removed
         self._last_pulse_s: float | None = None
 
     async def run(self) -> None:
@@ -52,7 +63,11 @@ class Expiry:
     async def pulse(self) -> None:
         """One pulse: reports parked waiters or, on the leader, moves time and expires."""
         self._leases.end_strays()
-        if self._replicator.status().role is not Role.LEADER:
+        self._groups.keep()
+        status = self._replicator.status()
+        if status.not_member:
+            self._removed()
+        if status.role is not Role.LEADER:
             self._last_pulse_s = None
             self._replicator.report_parked(self._waits.request_ids(PARKED_REPORTED_MAX))
             return
@@ -62,11 +77,13 @@ class Expiry:
         if self._last_pulse_s is not None:
             elapsed_ms = round((now_s - self._last_pulse_s) * 1000)
         self._last_pulse_s = now_s
-        state = self._replicator.state.state
-        if not elapsed_ms or not (state.requests or state.tombstones or state.leases):
-            return
         deadline_s = now_s + 2 * self._limits.pulse_interval_ms / 1000
         try:
+            if status.command_version > self._replicator.state.state.version:
+                activate = ActivateVersion(self._ids.command_id(), status.command_version)
+                await self._replicator.propose(activate, deadline_s=deadline_s)
+            if not elapsed_ms or not self._anything_passes():
+                return
             elapsed_ms = min(elapsed_ms, self._limits.pulse_elapsed_ms_max)
             pulse = Pulse(self._ids.command_id(), elapsed_ms)
             await self._replicator.propose(pulse, deadline_s=deadline_s)
@@ -74,6 +91,11 @@ class Expiry:
         except errors.RendezvousError:
             # Without a majority time stands still and nothing expires. The next pulse tries anew.
             return
+
+    def _anything_passes(self) -> bool:
+        """Whether there is anything that time can end."""
+        state = self._replicator.state.state
+        return bool(state.requests or state.tombstones or state.leases or state.members)
 
     async def _expire(self, deadline_s: float) -> None:
         limits = self._limits

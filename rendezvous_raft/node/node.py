@@ -11,11 +11,13 @@ from rendezvous_raft.core import snapshot
 from rendezvous_raft.core.commands import Scope
 from rendezvous_raft.core.events import (
     BranchOpened,
+    GroupChanged,
     RegionClosed,
     RequestExpired,
     RequestOpened,
     WaitLeaseChanged,
 )
+from rendezvous_raft.core.model import GroupKey
 from rendezvous_raft.core.results import (
     Applied,
     BranchesClosed,
@@ -45,6 +47,7 @@ from rendezvous_raft.node.calls import (
 from rendezvous_raft.node.close import Closing, EarlyReleases
 from rendezvous_raft.node.descriptions import Descriptions
 from rendezvous_raft.node.expiry import Expiry
+from rendezvous_raft.node.groups import GroupKeeper
 from rendezvous_raft.node.leases import LeaseKeeper
 from rendezvous_raft.node.observer import NodeObserver
 from rendezvous_raft.node.ports import Clock, IdSource, Replicator
@@ -79,6 +82,10 @@ class NodeStatistics:
     """Global and regionless branches under `""`."""
     waits_in_progress: int
     subscribers: dict[tuple[Service, Region], int]
+    group_members: dict[GroupKey, int]
+    """Members of each subscription group, on whichever nodes."""
+    command_version: int
+    """Highest version of commands that may be proposed."""
     subscription_queue_len_longest: int
     proposals_in_flight: int
     draining: bool
@@ -114,10 +121,25 @@ class Node:
         self._index = WaitIndex(self._request_watches.changed)
         self._watch = RegistrationWatch()
         self._leases = LeaseKeeper(name, replicator, limits, clock, ids)
+        self._groups = GroupKeeper(name, replicator, limits, clock, ids)
         self._subscriptions = Subscriptions(
-            replicator, limits, self._admission, observer, self._request_watches.changed_all
+            replicator,
+            limits,
+            self._admission,
+            self._groups,
+            observer,
+            self._request_watches.changed_all,
         )
-        self._expiry = Expiry(replicator, limits, clock, ids, self._index, self._leases)
+        self._expiry = Expiry(
+            replicator,
+            limits,
+            clock,
+            ids,
+            self._index,
+            self._leases,
+            self._groups,
+            self._end_what_stalls,
+        )
         self._pulse: asyncio.Task[None] | None = None
         early = EarlyReleases() if early_release else None
         proposer = Proposer(replicator, clock, observer)
@@ -159,15 +181,22 @@ class Node:
         self._subscriptions.end_all("draining", draining)
         self._request_watches.end_all(draining)
 
+    def _end_what_stalls(self) -> None:
+        """A node that was removed hears of nothing any more; its callers have to go elsewhere."""
+        removed = errors.Unavailable("this node is no member of the cluster; use another one")
+        self._index.fail_all(removed)
+        self._subscriptions.end_all("removed", removed)
+        self._request_watches.end_all(removed)
+
     async def close(self) -> None:
-        """Ends the leases, then the engine."""
+        """Ends leases and memberships, then the engine."""
         self.begin_drain()
         if self._pulse is not None:
             self._pulse.cancel()
             await asyncio.gather(self._pulse, return_exceptions=True)
         try:
             async with asyncio.timeout(1.0):
-                await self._leases.close()
+                await asyncio.gather(self._leases.close(), self._groups.close())
         except TimeoutError:
             # Nobody renews them any more: the pulse of the others ends them.
             pass
@@ -342,6 +371,8 @@ class Node:
             branches_open_by_region=dict(state.open_by_region),
             waits_in_progress=len(self._index),
             subscribers=self._subscriptions.counts(),
+            command_version=state.version,
+            group_members={key: len(members) for key, members in state.groups.items()},
             subscription_queue_len_longest=self._subscriptions.queue_len_longest(),
             proposals_in_flight=self._admission.proposals,
             draining=self._admission.draining,
@@ -351,6 +382,7 @@ class Node:
 
     def _on_applied(self, batch: Sequence[Applied]) -> None:
         """Publishes what a batch brought about, in the turn in which it was applied."""
+        divided_anew: dict[GroupKey, None] = {}
         for applied in batch:
             for event in applied.events:
                 match event:
@@ -362,7 +394,12 @@ class Node:
                         self._index.wake(event.request_id)
                     case RequestExpired():
                         self._request_expired(event, applied.revision)
+                    case GroupChanged():
+                        divided_anew[event.service, event.region, event.group] = None
+                        continue
                 self._request_watches.changed(event.request_id)
+        for group in divided_anew:
+            self._subscriptions.group_changed(group)
 
     def _branch_opened(self, event: BranchOpened) -> None:
         self._observer.branch_registered(event.service, 1)

@@ -13,7 +13,15 @@ from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.core.results import Applied
 from rendezvous_raft.membership import MembershipChange
 from rendezvous_raft.node.status import ClusterStatus, SnapshotInfo
-from rendezvous_raft.types import BranchId, CommandId, LeaseId, NodeName, RequestId, Revision
+from rendezvous_raft.types import (
+    BranchId,
+    CommandId,
+    LeaseId,
+    MemberId,
+    NodeName,
+    RequestId,
+    Revision,
+)
 
 AppliedListener = Callable[[Sequence[Applied]], None]
 
@@ -47,6 +55,10 @@ class IdSource(Protocol):
 
     def lease_id(self) -> LeaseId:
         """A new lease id."""
+        ...
+
+    def member_id(self) -> MemberId:
+        """A new id of a subscription as a member of its group."""
         ...
 
 

@@ -50,6 +50,8 @@ class ClusterStatus:
     """Elections that this node began although it could reach its leader."""
     read_only: str | None = None
     """Why no proposals are taken at present, e.g. a full disk."""
+    command_version: int = 1
+    """Highest version of commands that every member is known to be able to apply."""
 
 
 @dataclass(frozen=True, slots=True)

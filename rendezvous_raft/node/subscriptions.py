@@ -4,20 +4,22 @@ Listing and attaching happen in one turn of the loop, so there is no gap between
 subscriber has a bounded queue; when a slow one overflows, its stream ends and it subscribes
 again: what is open is listed, so nothing is lost.
 
-Members of a group on one node share the branches by rendezvous hashing: a branch belongs to the
-member with the highest hash of member and branch, so that a join or leave moves only what it must.
+A member of a group is given what falls to it by the members that this replica knows of
+(`core/groups.py`). When they change, it is given what is its now, is open, and was not given to it
+before. So after every batch of applied commands each member has been given, or is about to be, all
+that is its by the state at that point: nothing open is without a watcher. A subscription that waits
+to be a member begins with its list once it is one, or with everything when its patience ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, Callable, Iterable
 
 from rendezvous_raft import errors
 from rendezvous_raft.core import queries
 from rendezvous_raft.core.events import BranchOpened, RegionClosed, RequestExpired
-from rendezvous_raft.core.model import Branch
+from rendezvous_raft.core.model import Branch, GroupKey
 from rendezvous_raft.limits import NodeLimits
 from rendezvous_raft.node.admission import Admission
 from rendezvous_raft.node.calls import (
@@ -27,53 +29,11 @@ from rendezvous_raft.node.calls import (
     SubscriptionKey,
     Synced,
 )
+from rendezvous_raft.node.groups import GroupKeeper
 from rendezvous_raft.node.observer import NodeObserver
 from rendezvous_raft.node.ports import Replicator
+from rendezvous_raft.node.subscriber import Subscriber
 from rendezvous_raft.types import BranchId, BranchKind, Region, RequestId, Revision, Service, Tag
-
-
-class Subscriber:
-    """One stream: what it watches and what waits to be delivered."""
-
-    def __init__(self, key: SubscriptionKey, token: int) -> None:
-        self.key = key
-        self.token = token
-        self._tags = dict.fromkeys(key.tags)
-        self._queue: list[SubscriptionEvent] = []
-        self._filled = asyncio.Event()
-        self._error: errors.RendezvousError | None = None
-
-    def __len__(self) -> int:
-        return len(self._queue)
-
-    @property
-    def ended(self) -> bool:
-        """Whether the stream has been ended from this side."""
-        return self._error is not None
-
-    def wants(self, tag: Tag) -> bool:
-        """Whether the tag passes the filter."""
-        return not self._tags or tag in self._tags
-
-    def push(self, event: SubscriptionEvent) -> None:
-        """Queues an event."""
-        self._queue.append(event)
-        self._filled.set()
-
-    def end(self, error: errors.RendezvousError) -> None:
-        """Ends the stream with an error, instead of what is queued."""
-        self._queue.clear()
-        self._error = error
-        self._filled.set()
-
-    async def take(self) -> list[SubscriptionEvent]:
-        """Blocks until there is something; everything queued at once. Raises the end's error."""
-        await self._filled.wait()
-        if self._error is not None:
-            raise self._error
-        self._filled.clear()
-        batch, self._queue = self._queue, []
-        return batch
 
 
 class Subscriptions:
@@ -87,6 +47,7 @@ class Subscriptions:
         replicator: Replicator,
         limits: NodeLimits,
         admission: Admission,
+        groups: GroupKeeper,
         observer: NodeObserver,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
@@ -94,15 +55,16 @@ class Subscriptions:
         self._replicator = replicator
         self._limits = limits
         self._admission = admission
+        self._groups = groups
         self._observer = observer
         self._by_service: dict[Service, dict[Region, list[Subscriber]]] = {}
-        self._tokens = 0
 
     async def subscribe(self, key: SubscriptionKey) -> AsyncGenerator[list[SubscriptionEvent]]:
         """Yields batches of events until the caller closes the generator.
 
         Raises:
-            LimitExceeded: too many subscribers watch the same service and region here.
+            LimitExceeded: too many subscribers watch the same service and region here, or the group
+                has too many members.
             SubscriptionOverflow: the caller was too slow; subscribe again.
             Draining: the node shuts down; subscribe on another one.
         """
@@ -116,8 +78,7 @@ class Subscriptions:
 
     def _attach(self, key: SubscriptionKey) -> Subscriber:
         """Lists and attaches, in one turn."""
-        self._tokens += 1
-        subscriber = Subscriber(key, self._tokens)
+        subscriber = Subscriber(key)
         regions = self._by_service.setdefault(key.service, {})
         watching = regions.setdefault(key.region, [])
         if len(watching) >= self._limits.subscribers_per_key_max:
@@ -128,53 +89,108 @@ class Subscriptions:
             )
         watching.append(subscriber)
         self._changed()
-        # A member's share changes with its group: what it had seen before says nothing of it now.
-        after = Revision(0) if key.group else key.resume_revision
-        for branch in self._open_branches(key, after):
-            if self._is_for(subscriber, branch.branch_id, branch.tag):
-                subscriber.push(_opened(branch))
-        # The list itself is bounded by the state; the bound of the queue is for what follows.
-        subscriber.push(Synced(self._replicator.state.revision))
+        if key.group:
+            self._join(subscriber)
+        else:
+            self._begin(subscriber)
         return subscriber
+
+    def _join(self, subscriber: Subscriber) -> None:
+        """Lets the subscriber become a member; its list comes then, or when patience ends."""
+        subscriber.membership = self._groups.join(
+            subscriber.key, lambda error: self._refuse_member(subscriber, error)
+        )
+        if not self._groups.is_active:
+            self._begin(subscriber)
+            return
+        patience_s = self._limits.group_join_ms_max / 1000
+        loop = asyncio.get_running_loop()
+        subscriber.patience = loop.call_later(patience_s, self._begin, subscriber)
+
+    def _begin(self, subscriber: Subscriber) -> None:
+        """Lists what is open, from which on everything is delivered as it happens."""
+        if subscriber.begun or subscriber.ended:
+            return
+        subscriber.begun = True
+        key = subscriber.key
+        list_end = Synced(self._replicator.state.revision)
+        if key.group:
+            # Whatever it resumes from: its share is not what it was.
+            self._give_share(subscriber, list_end)
+            return
+        # The list itself is bounded by the state; the bound of the queue is for what follows.
+        for branch in self._open_branches(key, key.resume_revision):
+            if subscriber.wants(branch.tag):
+                subscriber.push(_opened(branch))
+        subscriber.push(list_end)
 
     def _detach(self, subscriber: Subscriber) -> None:
         key = subscriber.key
         watching = self._by_service.get(key.service, {}).get(key.region, [])
         if subscriber not in watching:
             return
-        before = [other for other in watching if other.key.group == key.group]
         watching.remove(subscriber)
         self._changed()
         if not watching:
             del self._by_service[key.service][key.region]
             if not self._by_service[key.service]:
                 del self._by_service[key.service]
-        elif key.group:
-            self._hand_over(subscriber, before)
+        if subscriber.patience is not None:
+            subscriber.patience.cancel()
+        if subscriber.membership is not None:
+            self._groups.leave(subscriber.membership)
 
-    def _hand_over(self, leaver: Subscriber, before: list[Subscriber]) -> None:
-        """U5: the open branches of a member that left go to the others."""
-        members = [member for member in before if member is not leaver]
-        for branch in self._open_branches(leaver.key, Revision(0)):
-            if _owner(before, branch.branch_id, branch.tag) is leaver:
-                heir = _owner(members, branch.branch_id, branch.tag)
-                if heir is not None:
-                    self._deliver(heir, _opened(branch))
+    def _refuse_member(self, subscriber: Subscriber, error: errors.RendezvousError) -> None:
+        self._observer.limit_exceeded(error.details.get("limit", ""))
+        self._end(subscriber, error)
 
     def _open_branches(self, key: SubscriptionKey, after: Revision) -> list[Branch]:
         state = self._replicator.state.state
         return queries.branches_for_subscriber(state, key.service, key.region, after)
 
-    def _is_for(self, subscriber: Subscriber, branch_id: BranchId, tag: Tag) -> bool:
-        """Whether the filter passes and the branch is this member's share of its group."""
-        key = subscriber.key
+    def _gets(self, subscriber: Subscriber, branch_id: BranchId, tag: Tag) -> bool:
+        """Whether the branch is to be given to the subscriber; it is taken to be, from now on."""
+        membership = subscriber.membership
         if not subscriber.wants(tag):
             return False
-        if not key.group:
+        if membership is None:
             return True
-        watching = self._by_service[key.service][key.region]
-        members = [other for other in watching if other.key.group == key.group]
-        return _owner(members, branch_id, tag) is subscriber
+        if not self._groups.gets(membership, branch_id, tag):
+            return False
+        subscriber.given[branch_id] = None
+        return True
+
+    def group_changed(self, group: GroupKey) -> None:
+        """Members of a group joined or left: what is open is divided anew.
+
+        Call it after everything else that the same batch of commands brought about.
+        """
+        service, region, name = group
+        for subscriber in list(self._by_service.get(service, {}).get(region, ())):
+            membership = subscriber.membership
+            if subscriber.key.group != name or membership is None or subscriber.ended:
+                continue
+            if not self._groups.is_member(membership):
+                # Not yet, or the others took its node for dead: it is to be one again.
+                self._groups.keep()
+            elif subscriber.begun:
+                self._give_share(subscriber)
+            else:
+                self._begin(subscriber)
+
+    def _give_share(self, subscriber: Subscriber, list_end: Synced | None = None) -> None:
+        """Gives a member what is its now; what is closed before its turn has come is left out."""
+        region = subscriber.key.region
+
+        def look(branch_id: BranchId) -> BranchIsOpen | None:
+            branch = self._replicator.state.state.branches.get(branch_id)
+            if branch is None or not branch.is_open_in(region):
+                return None
+            return _opened(branch) if self._gets(subscriber, branch_id, branch.tag) else None
+
+        still_open = self._open_branches(subscriber.key, Revision(0))
+        not_given = [b.branch_id for b in still_open if b.branch_id not in subscriber.given]
+        subscriber.look_through(not_given, look, list_end=list_end)
 
     def branch_opened(self, event: BranchOpened) -> None:
         """A branch was applied."""
@@ -221,21 +237,18 @@ class Subscriptions:
             return
         for region in list(regions) or list(watched):
             for subscriber in list(watched.get(region, ())):
-                if subscriber.ended:
+                if subscriber.ended or not subscriber.begun:
                     continue
-                # A close goes to every member of a group: the branch may have moved between them.
-                mine = self._is_for(subscriber, branch_id, tag)
-                if mine or (isinstance(event, BranchIsClosed) and subscriber.wants(tag)):
+                if isinstance(event, BranchIsClosed):
+                    # To every member of a group: it may have moved between them.
+                    subscriber.given.pop(branch_id, None)
+                    if subscriber.wants(tag):
+                        self._deliver(subscriber, event)
+                elif self._gets(subscriber, branch_id, tag):
                     self._deliver(subscriber, event)
 
     def _deliver(self, subscriber: Subscriber, event: SubscriptionEvent) -> None:
-        """Queues an event, or ends the stream of one that is too slow.
-
-        Its share then goes to the rest of its group, which may be too much for another one, so
-        whoever delivers to several finds some of them ended.
-        """
-        if subscriber.ended:
-            return
+        """Queues an event, or ends the stream of one that is too slow."""
         if len(subscriber) >= self._limits.subscription_queue_len_max:
             self._observer.subscription_resync("overflow")
             self._end(
@@ -285,20 +298,6 @@ class Subscriptions:
             ),
             default=0,
         )
-
-
-def _owner(members: list[Subscriber], branch_id: BranchId, tag: Tag) -> Subscriber | None:
-    """Rendezvous hashing (Thaler and Ravishankar, 1998): the member with the highest weight.
-
-    Only members whose filter lets the tag pass take part, or a branch could fall to one that
-    drops it.
-    """
-
-    def weight(member: Subscriber) -> bytes:
-        seed = member.token.to_bytes(8, "big")
-        return hashlib.blake2b(branch_id.encode(), key=seed, digest_size=8).digest()
-
-    return max((member for member in members if member.wants(tag)), key=weight, default=None)
 
 
 def _opened(branch: Branch) -> BranchIsOpen:

@@ -159,10 +159,10 @@ class _Look:
         request = state.requests.get(query.request_id)
         if request is None:
             return self._look_at_nothing(state)
+        self._known = queries.is_known(request, query.scope)
         if queries.missing_branches(state, query.request_id, query.required_branches):
             self.was_blocked = True
             return False
-        self._known = queries.is_known(request, query.scope)
         if self._first_blocking(state, request) is not None:
             self.was_blocked = True
             return False
@@ -171,6 +171,7 @@ class _Look:
     def _look_at_nothing(self, state: State) -> bool:
         """The request is not there: gone, still to come, or never heard of (G5)."""
         request_id = self.query.request_id
+        self._known = False
         if request_id in state.tombstones:
             self._error = errors.RequestExpired(
                 f"request {request_id} has expired", revision=state.revision

@@ -281,6 +281,11 @@ class NodeGauges:
         self._open = gauge("branches_open", "Branches open in a region.", ["region"])
         self._waits = gauge("waits_in_progress", "Waits parked on this node.")
         self._subscribers = gauge("subscribers", "Subscribers on this node.", ["service", "region"])
+        self._group_members = gauge(
+            "subscription_group_members",
+            "Members of subscription groups, on all nodes, as this one knows.",
+            ["service", "region"],
+        )
         self._queue = gauge(
             "subscription_queue_length_max", "Events queued for the slowest subscriber."
         )
@@ -316,6 +321,10 @@ class NodeGauges:
         for (service, region), count in statistics.subscribers.items():
             labels = (self._services.label(service), self._regions.label(region))
             self._subscribers.labels(*labels).inc(count)
+        self._group_members.clear()
+        for (service, region, _group), count in statistics.group_members.items():
+            labels = (self._services.label(service), self._regions.label(region))
+            self._group_members.labels(*labels).inc(count)
 
 
 class SecurityMetrics:

@@ -9,12 +9,12 @@ in its log halts instead of guessing, for every guess would be a silent divergen
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import msgpack
 
 from rendezvous_raft.core.commands import (
+    GROUPS_VERSION,
     ActivateVersion,
     Barrier,
     BeginWait,
@@ -23,17 +23,22 @@ from rendezvous_raft.core.commands import (
     Command,
     EndWait,
     ExpireRequests,
+    JoinGroup,
+    LeaveGroups,
     NewBranch,
     Pulse,
     RegisterBranches,
     RegisterNumbered,
     RegisterRequest,
+    RenewMembers,
     Scope,
 )
 from rendezvous_raft.types import BranchKind
+from rendezvous_raft.values import value
 
-COMMAND_VERSION = 1
-"""Highest command version that this software can apply."""
+COMMAND_VERSION = GROUPS_VERSION
+"""Highest command version that this software can apply. Each kind of command is written as of the
+version that brought it: whatever an older version knows, it can read."""
 ENTRY_VERSION = 1
 
 _KIND_CODES = {BranchKind.REGIONAL: 0, BranchKind.GLOBAL: 1, BranchKind.REGIONLESS: 2}
@@ -44,7 +49,7 @@ class CodecError(ValueError):
     """The bytes are not a command or entry that this version understands."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """What one Raft entry carries: the commands of a node's batch, and which batch it is."""
 
@@ -89,7 +94,7 @@ def decode_entry(encoded: bytes) -> Entry:
 def encode_command(command: Command) -> bytes:
     """The command as one msgpack value."""
     kind, fields = _ENCODERS[type(command)](command)
-    encoded: bytes = msgpack.packb([COMMAND_VERSION, kind, command.command_id, *fields])
+    encoded: bytes = msgpack.packb([_VERSIONS[kind], kind, command.command_id, *fields])
     return encoded
 
 
@@ -110,11 +115,12 @@ def _from_plain(plain: object) -> Command:
     if not isinstance(plain, list) or len(plain) < 3:
         raise CodecError("a command is an array of at least three")
     version, kind, command_id, *fields = plain
-    if version != COMMAND_VERSION:
+    decoders = _DECODERS.get(version) if isinstance(version, int) else None
+    if decoders is None:
         raise CodecError(f"unknown command v{version!r}")
-    decoder = _DECODERS.get(kind) if isinstance(kind, str) else None
+    decoder = decoders.get(kind) if isinstance(kind, str) else None
     if decoder is None or not isinstance(command_id, bytes):
-        raise CodecError(f"unknown kind of command {kind!r}")
+        raise CodecError(f"unknown kind of command {kind!r} in v{version}")
     try:
         return decoder(command_id, *fields)
     except (TypeError, ValueError, KeyError) as error:
@@ -142,9 +148,9 @@ def _flag(value: object) -> bool:
 def _texts(values: object) -> tuple[Any, ...]:
     if not isinstance(values, list):
         raise TypeError(f"{values!r} is not a list")
-    for value in values:
-        if type(value) is not str:
-            _text(value)
+    for text in values:
+        if type(text) is not str:
+            _text(text)
     return tuple(values)
 
 
@@ -241,6 +247,12 @@ _ENCODERS: dict[type, Callable[[Any], tuple[str, list[object]]]] = {
         [c.lease_id, c.request_id, c.node, _encode_scope(c.scope), c.ttl_ms],
     ),
     EndWait: lambda c: ("end-wait", [c.lease_id]),
+    JoinGroup: lambda c: (
+        "join-group",
+        [c.member_id, c.service, c.region, c.group, c.tags, c.node, c.ttl_ms],
+    ),
+    RenewMembers: lambda c: ("renew-members", [c.member_ids, c.ttl_ms]),
+    LeaveGroups: lambda c: ("leave-groups", [c.member_ids]),
     Pulse: lambda c: ("pulse", [c.elapsed_ms]),
     ExpireRequests: lambda c: (
         "expire",
@@ -250,7 +262,7 @@ _ENCODERS: dict[type, Callable[[Any], tuple[str, list[object]]]] = {
     Barrier: lambda _: ("barrier", []),
 }
 
-_DECODERS: dict[str, Callable[..., Command]] = {
+_DECODERS_V1: dict[str, Callable[..., Command]] = {
     "request": lambda i, rid, at: RegisterRequest(i, _text(rid), _whole(at)),
     "branches": lambda i, rid, branches, at: RegisterBranches(
         i, _text(rid), tuple([_decode_branch(b) for b in branches]), _whole(at)
@@ -272,3 +284,20 @@ _DECODERS: dict[str, Callable[..., Command]] = {
     "activate": _decode_activate,
     "barrier": lambda i: Barrier(i),
 }
+_DECODERS_V2: dict[str, Callable[..., Command]] = {
+    "join-group": lambda i, member, service, region, group, tags, node, ttl: JoinGroup(
+        i,
+        _text(member),
+        _text(service),
+        _text(region),
+        _text(group),
+        _texts(tags),
+        _text(node),
+        _whole(ttl),
+    ),
+    "renew-members": lambda i, members, ttl: RenewMembers(i, _texts(members), _whole(ttl)),
+    "leave-groups": lambda i, members: LeaveGroups(i, _texts(members)),
+}
+_DECODERS = {1: _DECODERS_V1, GROUPS_VERSION: _DECODERS_V2}
+"""By the version that brought the kind."""
+_VERSIONS = {kind: version for version, kinds in _DECODERS.items() for kind in kinds}

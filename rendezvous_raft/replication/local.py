@@ -19,7 +19,12 @@ from rendezvous_raft.node.ports import AppliedListener, Clock
 from rendezvous_raft.node.status import ClusterStatus, MemberStatus, SnapshotInfo
 from rendezvous_raft.replication.applying import Replica
 from rendezvous_raft.replication.batching import Batch, GroupCommit
-from rendezvous_raft.replication.codec import CodecError, encode_command, encode_entry
+from rendezvous_raft.replication.codec import (
+    COMMAND_VERSION,
+    CodecError,
+    encode_command,
+    encode_entry,
+)
 from rendezvous_raft.types import NodeName, RequestId, Revision, Role
 
 
@@ -99,6 +104,7 @@ class LocalReplicator:
                 ),
             ),
             halted=self._halted,
+            command_version=COMMAND_VERSION,
         )
 
     async def take_snapshot(self) -> SnapshotInfo:

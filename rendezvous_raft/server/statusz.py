@@ -49,6 +49,10 @@ class StatusPage:
             "read_only": status.read_only,
             "not_member": status.not_member,
             "unneeded_elections": status.unneeded_elections,
+            "commands": {
+                "version": statistics.command_version,
+                "known_to_all": status.command_version,
+            },
             "members": [plain(dataclasses.asdict(member)) for member in status.members],
             "counts": {
                 "requests": statistics.requests,
@@ -62,6 +66,10 @@ class StatusPage:
             "subscribers": [
                 {"service": service, "region": region, "count": count}
                 for (service, region), count in sorted(statistics.subscribers.items())
+            ],
+            "groups": [
+                {"service": service, "region": region, "group": group, "members": count}
+                for (service, region, group), count in sorted(statistics.group_members.items())
             ],
             "limits": {**as_table(), **dataclasses.asdict(self._node.limits)},
             "config": self._config.masked(),

@@ -27,11 +27,16 @@ class BenchStore:
     """Has the interface of `DurableLog`; a sync happens when it is told to, or at once."""
 
     def __init__(self, durable: BenchDisk | None = None, *, birth: Birth | None = None) -> None:
-        self.position = self.synced = 0
+        self.position = self.term_position = self.synced = 0
         self.read_only: str | None = None
         self.syncs_at_once = True
         self._durable = durable or BenchDisk(birth=birth or UNNAMED)
         self._cached = self._durable.copy()
+
+    @property
+    def term(self) -> int:
+        """See `DurableLog.term`."""
+        return self._cached.term
 
     def recovered(self) -> Recovered:
         """What a new life finds."""
@@ -70,6 +75,7 @@ class BenchStore:
     def set_term(self, term: int, voted_for: str | None) -> None:
         """See `DurableLog.set_term`."""
         self._cached.term, self._cached.voted_for = term, voted_for
+        self.term_position = self.position + 1
         self._mutated()
 
     def restart_at(self, index: int, term: int) -> None:

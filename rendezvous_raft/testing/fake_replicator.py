@@ -19,6 +19,7 @@ from rendezvous_raft.limits import StateLimits
 from rendezvous_raft.membership import MembershipChange
 from rendezvous_raft.node.ports import AppliedListener, Clock
 from rendezvous_raft.node.status import ClusterStatus, SnapshotInfo
+from rendezvous_raft.replication.codec import COMMAND_VERSION
 from rendezvous_raft.types import NodeName, Region, RequestId, Revision, Role
 
 
@@ -58,13 +59,19 @@ class FakeReplicator:
         self.barriers = 0
         """Read barriers asked for."""
         self.reported: list[tuple[RequestId, ...]] = []
-        self.membership_changes: list[MembershipChange] = []
         """Reports of parked requests that this node sent."""
+        self.membership_changes: list[MembershipChange] = []
+        self.removed = False
+        """Whether the leader does not count this node as a member."""
         self.parked_by_others: tuple[RequestId, ...] = ()
+        self.command_version = COMMAND_VERSION
+        """What every member can apply."""
+        self.others: list[FakeReplicator] = []
+        """Engines of other nodes of the cluster, where what is committed here is committed too."""
         self.opened = self.closed = False
         self._clock = clock
         self._limits = limits
-        self._machine = StateMachine(limits)
+        self._machine = self._begin()
         self._history: list[tuple[Command, asyncio.Future[Applied] | None]] = []
         self._applied = 0
         self._listener: AppliedListener = lambda _batch: None
@@ -79,9 +86,11 @@ class FakeReplicator:
         del self.proposals[: len(taken)]
         self._history.extend((proposal.command, proposal.answer) for proposal in taken)
         self._advance()
+        for other in self.others:
+            other.commit_elsewhere(*[proposal.command for proposal in taken])
 
     def commit_elsewhere(self, *commands: Command) -> None:
-        """The cluster commits commands that another node proposed."""
+        """The cluster commits commands that another node proposed; `others` are not told."""
         self._history.extend((command, None) for command in commands)
         self._advance()
 
@@ -107,7 +116,7 @@ class FakeReplicator:
 
     def catch_up_by_snapshot(self) -> None:
         """This node takes over the state of everything committed; no event tells of the gap."""
-        machine = StateMachine(self._limits)
+        machine = self._begin()
         for command, _ in self._history:
             machine.apply(command)
         self._machine = machine
@@ -123,6 +132,12 @@ class FakeReplicator:
     def proposed_of(self, kind: type[Command]) -> list[Command]:
         """The commands of one kind that this node has proposed."""
         return [command for command in self.proposed if isinstance(command, kind)]
+
+    def _begin(self) -> StateMachine:
+        """The state of a cluster whose members are all of this version, and know it."""
+        machine = StateMachine(self._limits)
+        machine.state.version = COMMAND_VERSION
+        return machine
 
     def _advance(self) -> None:
         if not self.lagging:
@@ -220,7 +235,9 @@ class FakeReplicator:
             applied_index=self._applied,
             log_entries=len(self._history),
             durability="memory",
+            not_member=self.removed,
             members=(),
+            command_version=self.command_version,
         )
 
     async def take_snapshot(self) -> SnapshotInfo:

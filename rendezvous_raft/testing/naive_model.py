@@ -18,6 +18,7 @@ from rendezvous_raft.types import (
     BranchKind,
     CommandId,
     LeaseId,
+    MemberId,
     Region,
     RequestId,
     Service,
@@ -49,6 +50,8 @@ class NaiveModel:
     expired: list[tuple[RequestId, int, set[BranchId]]] = field(default_factory=list)
     leases: dict[LeaseId, tuple[c.BeginWait, int]] = field(default_factory=dict)
     """With the cluster time at which each ends."""
+    members: dict[MemberId, tuple[c.JoinGroup, int]] = field(default_factory=dict)
+    """Of subscription groups, with the cluster time at which each ends."""
     numbers: dict[str, int] = field(default_factory=dict)
     """By prefix: how many request numbers are used up."""
     answered: list[tuple[CommandId, r.Result]] = field(default_factory=list)
@@ -82,9 +85,12 @@ class NaiveModel:
                 return self._begin_wait(command)
             case c.EndWait():
                 return r.LeaseChanged(self.leases.pop(command.lease_id, None) is not None)
+            case c.JoinGroup() | c.RenewMembers() | c.LeaveGroups():
+                return self._change_members(command)
             case c.Pulse():
                 self.time_ms += max(0, command.elapsed_ms)
                 self.leases = {k: v for k, v in self.leases.items() if v[1] > self.time_ms}
+                self.members = {k: v for k, v in self.members.items() if v[1] > self.time_ms}
                 return r.TimeAdvanced(self.time_ms)
             case c.ExpireRequests():
                 return self._expire(command)
@@ -192,6 +198,26 @@ class NaiveModel:
         begun, ends_ms = self.leases.get(command.lease_id, (command, self.time_ms + command.ttl_ms))
         self.leases[command.lease_id] = (begun, max(ends_ms, self.time_ms + command.ttl_ms))
         return r.LeaseChanged(known)
+
+    def _change_members(
+        self, command: c.JoinGroup | c.RenewMembers | c.LeaveGroups
+    ) -> r.MembersChanged:
+        match command:
+            case c.JoinGroup(member_id=member_id):
+                named = {member_id}
+            case c.RenewMembers(member_ids=member_ids) | c.LeaveGroups(member_ids=member_ids):
+                named = set(member_ids)
+        known = named & self.members.keys()
+        if isinstance(command, c.LeaveGroups):
+            self.members = {k: v for k, v in self.members.items() if k not in named}
+        else:
+            ends_ms = self.time_ms + command.ttl_ms
+            for member_id in known:
+                joined, before_ms = self.members[member_id]
+                self.members[member_id] = (joined, max(before_ms, ends_ms))
+            if isinstance(command, c.JoinGroup) and not known:
+                self.members[command.member_id] = (command, ends_ms)
+        return r.MembersChanged(len(known))
 
     def _expire(self, command: c.ExpireRequests) -> r.Result:
         left = max(0, command.requests_max)

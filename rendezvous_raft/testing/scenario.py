@@ -20,6 +20,9 @@ the commands, forgets the trace and writes it anew; a test compares the two text
     tags region=us / regions a b          details of a check
     dependencies a                        or of no service: all that are open
     list post us after=3                  what a new subscriber of a service in a region is told
+    join m1 post us g tags=a              a subscriber shares these with the others of group g
+    renew m1 m2 / leave m1                its node is there still / it has left
+    share post us g                       who watches what
     pulse 1000                            cluster time, in milliseconds
     expire settled=1 open=2               also tombstone= keep= max=
     retry                                 the last command again, under its command id
@@ -35,7 +38,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rendezvous_raft.core import commands as c
-from rendezvous_raft.core import queries
+from rendezvous_raft.core import groups, queries
 from rendezvous_raft.core.explanation import verdicts
 from rendezvous_raft.core.invariants import History, check_basic, check_delta
 from rendezvous_raft.core.machine import StateMachine
@@ -45,6 +48,7 @@ from rendezvous_raft.types import (
     BranchKind,
     CommandId,
     LeaseId,
+    MemberId,
     Region,
     RequestId,
     Service,
@@ -154,6 +158,10 @@ class Scenario:
             "regions": self._regions,
             "dependencies": self._dependencies,
             "list": self._list,
+            "join": self._join,
+            "renew": self._renew,
+            "leave": self._leave,
+            "share": self._share,
             "pulse": self._pulse,
             "expire": self._expire,
             "retry": self._retry,
@@ -297,6 +305,43 @@ class Scenario:
         found = verdicts(state, request, scope_of(given), request.branches)
         for branch, verdict in zip(request.branches, found, strict=True):
             yield f"{branch.branch_id} of {branch.service}: {verdict.value.replace('_', ' ')}"
+
+    # Groups
+
+    def _join(self, words: list[str]) -> Iterator[str]:
+        given = Words.of(words, known="tags")
+        member_id, service, region, group = given.plain
+        tags = tuple(Tag(name) for name in given.listed("tags"))
+        return self._apply(
+            c.JoinGroup(
+                self._command_id(),
+                MemberId(member_id),
+                Service(service),
+                Region(region),
+                group,
+                tags,
+                "n1",
+                LEASE_TTL_MS,
+            )
+        )
+
+    def _renew(self, words: list[str]) -> Iterator[str]:
+        members = tuple(MemberId(name) for name in words)
+        return self._apply(c.RenewMembers(self._command_id(), members, LEASE_TTL_MS))
+
+    def _leave(self, words: list[str]) -> Iterator[str]:
+        members = tuple(MemberId(name) for name in words)
+        return self._apply(c.LeaveGroups(self._command_id(), members))
+
+    def _share(self, words: list[str]) -> Iterator[str]:
+        service, region, group = words
+        state, key = self.machine.state, (Service(service), Region(region), group)
+        shares: dict[str, list[str]] = {m.member_id: [] for m in groups.members_of(state, key)}
+        for branch in queries.branches_for_subscriber(state, key[0], key[1], 0):
+            owner = groups.owner_of(groups.members_of(state, key), branch.branch_id, branch.tag)
+            shares.setdefault(owner or "nobody", []).append(branch.branch_id)
+        for name, share in shares.items():
+            yield f"{name}: {', '.join(share) or 'nothing'}"
 
     # Questions
 

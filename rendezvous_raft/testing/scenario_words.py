@@ -24,6 +24,8 @@ def told_result(command: c.Command, result: r.Result) -> str:
             return ", ".join(f"{_told_close(close)} {outcome.value}" for close, outcome in pairs)
         case r.LeaseChanged():
             return _told_lease(command, known=result.known)
+        case r.MembersChanged():
+            return _told_members(command, known=result.known)
         case r.TimeAdvanced():
             return f"time {result.time_ms} ms"
         case r.RequestsExpired():
@@ -48,6 +50,8 @@ def told_event(event: e.Event) -> str:
             return f"{event.request_id} settled"
         case e.WaitLeaseChanged():
             return f"the waits of {event.request_id} changed"
+        case e.GroupChanged():
+            return f"{event.service} in {event.region} is divided anew in group {event.group}"
         case e.RequestExpired():
             lost = "; ".join(
                 f"{lost.branch_id} open {told_places(lost.regions, is_global=lost.is_global)}"
@@ -76,3 +80,14 @@ def _told_lease(command: c.Command, *, known: bool) -> str:
     if isinstance(command, c.BeginWait):
         return f"lease {command.lease_id} {'renewed' if known else 'began'}"
     return "a retried lease"
+
+
+def _told_members(command: c.Command, *, known: int) -> str:
+    match command:
+        case c.JoinGroup():
+            return f"{command.member_id} {'renewed' if known else 'joined'}"
+        case c.RenewMembers():
+            return f"{known} of {', '.join(command.member_ids)} renewed"
+        case c.LeaveGroups():
+            return f"{known} of {', '.join(command.member_ids)} left"
+    return "a retried membership"

@@ -34,7 +34,7 @@ READ = {"type": "read", "term": 1, "read_id": 1}
 class Synced:
     """A log that is always on disk."""
 
-    position = synced = 0
+    position = term_position = synced = term = 0
 
 
 class Member:
@@ -55,7 +55,7 @@ class Member:
             address=f"127.0.0.1:{ports[name]}",
             birth=Birth(ports[name], founding=True),
             on_connected=lambda node: self.connected.append(str(node.id)),
-            on_greeted=lambda node, birth: self.greeted.append((str(node.id), birth)),
+            on_greeted=lambda node, birth, _knows: self.greeted.append((str(node.id), birth)),
             on_lost=lambda node: self.lost.append(str(node.id)),
             rng=random.Random(1),
             observer=self,

@@ -41,6 +41,41 @@ async def test_a_log_that_has_grown_long_is_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+async def test_a_log_of_many_bytes_is_cut_however_few_its_entries_are(tmp_path: Path) -> None:
+    policy = SnapshotPolicy(entries_kept=0, log_bytes_max=2_000)
+    async with raft_cluster(tmp_path, size=1, snapshots=policy) as cluster:
+        engine = await cluster.leader()
+        for number in range(60):
+            await engine.propose(branch(f"b{number}"), deadline_s=soon_s())
+        await until(lambda: engine.status().log_entries < 40, "a shorter log")
+        await cluster.stop("n1")
+        again = await cluster.start("n1")
+        await until(lambda: len(again.state.state.branches) == 60, "the state")
+
+
+@pytest.mark.slow
+async def test_snapshots_write_no_more_than_in_proportion_to_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    save = DurableLog.save_snapshot
+
+    async def counted(self: DurableLog, index: int, *rest: Any) -> object:
+        written.append(index)
+        return await save(self, index, *rest)
+
+    monkeypatch.setattr(DurableLog, "save_snapshot", counted)
+    policy = SnapshotPolicy(entries_kept=0, log_bytes_max=1)
+    async with raft_cluster(tmp_path, size=1, snapshots=policy) as cluster:
+        engine = await cluster.leader()
+        for number in range(100):
+            await engine.propose(branch(f"b{number}"), deadline_s=soon_s())
+            await until(lambda: not engine._snapshots._is_due(), "no snapshot to be due")
+    # Each has a state that is larger by a constant factor than the one before.
+    assert 3 <= len(written) <= 30
+
+
+@pytest.mark.slow
 async def test_a_snapshot_that_cannot_be_written_is_tried_again_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +156,7 @@ class Bench:
                 (index, term, membership)
             ),
             term_at=self.terms.get,
+            bytes_added=0,
         )
         self.replica = Replica(origin=b"o", clock=CLOCK)
         self.snapshots = Snapshots(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rendezvous_raft.core import queries
+from rendezvous_raft.core import groups, queries
 from rendezvous_raft.core.commands import (
     ActivateVersion,
     Barrier,
@@ -12,10 +12,13 @@ from rendezvous_raft.core.commands import (
     Command,
     EndWait,
     ExpireRequests,
+    JoinGroup,
+    LeaveGroups,
     NewBranch,
     Pulse,
     RegisterBranches,
     RegisterRequest,
+    RenewMembers,
     Scope,
 )
 from rendezvous_raft.core.invariants import History, check_basic, check_delta
@@ -29,6 +32,7 @@ from rendezvous_raft.types import (
     BranchKind,
     CommandId,
     LeaseId,
+    MemberId,
     Region,
     RequestId,
     Service,
@@ -136,6 +140,38 @@ class Log:
     def end_wait(self, lease_id: str) -> Applied:
         return self.apply(EndWait(self.command_id(), LeaseId(lease_id)))
 
+    def join(
+        self,
+        member_id: str,
+        *,
+        service: str = "post",
+        region: str = "eu",
+        group: str = "g",
+        tags: tuple[str, ...] = (),
+        node: str = "n1",
+        ttl_ms: int = 100,
+    ) -> Applied:
+        return self.apply(
+            JoinGroup(
+                self.command_id(),
+                MemberId(member_id),
+                Service(service),
+                Region(region),
+                group,
+                tuple(Tag(tag) for tag in tags),
+                node,
+                ttl_ms,
+            )
+        )
+
+    def renew(self, *member_ids: str, ttl_ms: int = 100) -> Applied:
+        members = tuple(MemberId(member_id) for member_id in member_ids)
+        return self.apply(RenewMembers(self.command_id(), members, ttl_ms))
+
+    def leave(self, *member_ids: str) -> Applied:
+        members = tuple(MemberId(member_id) for member_id in member_ids)
+        return self.apply(LeaveGroups(self.command_id(), members))
+
     def pulse(self, elapsed_ms: int) -> Applied:
         return self.apply(Pulse(self.command_id(), elapsed_ms))
 
@@ -182,3 +218,9 @@ class Log:
             self.machine.state, Service(service), Region(region), after
         )
         return [branch.branch_id for branch in branches]
+
+    def owner(self, branch_id: str, tag: str = "", *, group: str = "g") -> str | None:
+        """The member of a group of (post, eu) that watches a branch."""
+        key = (Service("post"), Region("eu"), group)
+        members = groups.members_of(self.machine.state, key)
+        return groups.owner_of(members, BranchId(branch_id), Tag(tag))

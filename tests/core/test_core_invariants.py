@@ -9,7 +9,15 @@ from core_builders import Log, branch, scope
 
 from rendezvous_raft.core.invariants import History, check_basic, check_delta
 from rendezvous_raft.core.model import State, Tombstone
-from rendezvous_raft.types import BranchId, LeaseId, Region, RequestId, Revision, Service
+from rendezvous_raft.types import (
+    BranchId,
+    LeaseId,
+    MemberId,
+    Region,
+    RequestId,
+    Revision,
+    Service,
+)
 
 R1, R2, B1 = RequestId("r1"), RequestId("r2"), BranchId("b1")
 GONE = RequestId("gone")
@@ -28,6 +36,7 @@ def state() -> State:
     log.close("b3", "eu")
     log.register("r3")
     log.begin_wait("w", scope(zone=""))
+    log.join("m", service="post")
     return log.machine.state
 
 
@@ -98,6 +107,18 @@ def leases(state: State) -> None:
     del state.leases[LeaseId("w")]
 
 
+def members(state: State) -> None:
+    del state.members[MemberId("m")]
+
+
+def other_group(state: State) -> None:
+    state.members[MemberId("m")].key = (Service("post"), Region("us"), "g")
+
+
+def empty_group(state: State) -> None:
+    state.groups[Service("post"), Region("us"), "g"] = {}
+
+
 def ghost(state: State) -> None:
     state.open_order[RequestId("ghost")] = None
 
@@ -128,6 +149,9 @@ def stone(state: State) -> None:
         (counts, "the counts per region differ from the open branches"),
         (branches_open, "the count of open branches is wrong"),
         (leases, "the indexes of leases differ"),
+        (members, "the indexes of group members differ"),
+        (other_group, "the indexes of group members differ"),
+        (empty_group, "a group without members is kept"),
         (ghost, "an order names a request that is not there"),
         (risen, "r1 is both alive and expired"),
         (stone, "the index of expired branches differs from the tombstones"),

@@ -21,6 +21,7 @@ NAMES = {
     "expiry",
     "fan_out",
     "global_branch",
+    "groups",
     "late_registration",
     "mutual_waits",
     "nested_zones",

@@ -37,6 +37,8 @@ def log() -> Log:
     log.register("r2")
     log.begin_wait("w1", scope(zone=""))
     log.begin_wait("w2", scope("a", "b", region="eu", waiter="c", dependencies=True))
+    log.join("m1", tags=("a", "b"), ttl_ms=50)
+    log.join("m2", region="us", node="n2")
     log.activate(2)
     log.pulse(4)
     return log
@@ -57,6 +59,14 @@ def test_everything_comes_back(log: Log) -> None:
     assert after.leases[LeaseId("w1")].scope == scope(zone="")
     assert after.leases[LeaseId("w2")].scope == before.leases[LeaseId("w2")].scope
     assert after.leases[LeaseId("w2")].expires_ms == 103
+    assert [(m.key, m.tags, m.node, m.expires_ms) for m in after.members.values()] == [
+        (("post", "eu", "g"), ("a", "b"), "n1", 53),
+        (("post", "us", "g"), (), "n2", 103),
+    ]
+    assert {key: list(group) for key, group in after.groups.items()} == {
+        ("post", "eu", "g"): ["m1"],
+        ("post", "us", "g"): ["m2"],
+    }
     assert after.branches[BranchId("p")].closed_at_ms == [None, 1_000]
     assert after.requests[RequestId("r1")].dependants == {"a": {"b": None}}
     assert list(after.requests[RequestId("r1")].open_branches) == ["p", "c", "n"]
@@ -68,7 +78,7 @@ def test_every_kind_of_row_is_there_and_plain(log: Log) -> None:
     kinds = [str(row[0]) for row in taken]
     assert kinds[0] == "head"
     assert kinds[-1] == "end"
-    wanted = {"counters", "request", "settled", "open", "lease", "tombstone", "result"}
+    wanted = {"counters", "request", "settled", "open", "lease", "member", "tombstone", "result"}
     assert {*kinds} == wanted | {"head", "end"}
     assert [msgpack.unpackb(msgpack.packb(row)) for row in taken] == taken
 
@@ -114,13 +124,16 @@ def test_the_digest_sees_every_fact(log: Log) -> None:
         lambda: log.close("x", "eu"),
         lambda: log.begin_wait("w3", scope(zone="z")),
         lambda: log.end_wait("w3"),
+        lambda: log.join("m3"),
+        lambda: log.renew("m3", ttl_ms=200),
+        lambda: log.leave("m3"),
         lambda: log.activate(9),
         lambda: log.expire("r1", "r2"),
     ):
         step()
         seen.add(log.digest)
-    # The end of the wait leads back to where it began.
-    assert len(seen) == 7
+    # The ends of the wait and of the membership lead back to where they began.
+    assert len(seen) == 9
 
 
 def test_the_digest_leaves_revision_and_time_out(log: Log) -> None:
@@ -175,6 +188,8 @@ def changed(index: int, row: object) -> Callable[[list[Row]], list[Row]]:
         (changed(1, ["request", 1, 2]), "cannot be read"),
         (changed(1, ["tombstone", "r", 1, None]), "cannot be read"),
         (changed(1, ["lease", "w", "r", "n", [5], 1]), "cannot be read"),
+        (changed(1, ["member", "m", [], "eu", "g", [], "n", 1]), "cannot be read"),
+        (changed(1, ["member", "m", "s", "eu", "g"]), "cannot be read"),
         (changed(1, ["result", b"c", ["unheard of"]]), "result .* is not known"),
         (changed(1, ["result", b"c", ["closes", ["unheard of"]]]), "cannot be read"),
         (changed(1, ["unheard of"]), "is not known"),
@@ -205,6 +220,8 @@ def test_a_capture_is_not_changed_by_what_comes_after(log: Log) -> None:
     log.add(branch("new"), request_id="r9")
     log.close("new")
     log.end_wait("w1")
+    log.leave("m1")
+    log.join("m3")
     log.pulse(1_000)
     assert list(capture.rows()) == expected
     capture.close()

@@ -15,6 +15,7 @@ from rendezvous_raft.core.results import (
     BranchesClosed,
     BranchesRegistered,
     LeaseChanged,
+    MembersChanged,
     Nothing,
     Rejected,
     RequestRegistered,
@@ -63,6 +64,9 @@ COMMANDS: dict[str, tuple[str, Callable[[Log], Applied]]] = {
     "close_global": ("CloseBranches", lambda log: log.close("b1")),
     "begin_wait": ("BeginWait", lambda log: log.begin_wait("w1", scope(zone="z"))),
     "end_wait": ("EndWait", lambda log: log.end_wait("w1")),
+    "join": ("JoinGroup", lambda log: log.join("m1")),
+    "renew": ("RenewMembers", lambda log: log.renew("m1")),
+    "leave": ("LeaveGroups", lambda log: log.leave("m1")),
     "pulse": ("Pulse", lambda log: log.pulse(1)),
     "expire_all": ("ExpireRequests", lambda log: log.expire()),
     "expire_old": ("ExpireRequests", lambda log: log.expire(settled_ttl_ms=9, open_ttl_ms=9)),
@@ -92,6 +96,9 @@ close_ap      unknown/-  unknown/S  elsewhere/O  elsewhere/O  elsewhere/S  gone/
 close_global  unknown/-  unknown/S  elsewhere/O  elsewhere/O  elsewhere/S  gone/X     unknown/-
 begin_wait    lease/-    lease/S    lease/O      lease/O      lease/S      gone/X     lease/-
 end_wait      lease/-    lease/S    lease/O      lease/O      lease/S      lease/X    lease/-
+join          0m/-       0m/S       0m/O         0m/O         0m/S         0m/X       0m/-
+renew         0m/-       0m/S       0m/O         0m/O         0m/S         0m/X       0m/-
+leave         0m/-       0m/S       0m/O         0m/O         0m/S         0m/X       0m/-
 pulse         1ms/-      1ms/S      1ms/O        1ms/O        1ms/S        1ms/X      1ms/-
 expire_all    0+0/-      1+0/X      0+1/X        0+1/X        1+0/X        0+0/X      0+0/-
 expire_old    0+0/-      0+0/S      0+0/O        0+0/O        0+0/S        0+0/X      0+0/-
@@ -131,6 +138,8 @@ def word_for(result: Result) -> str:
             return SHORT.get(outcome.value, outcome.value)
         case LeaseChanged():
             return "lease_known" if result.known else "lease"
+        case MembersChanged():
+            return f"{result.known}m"
         case TimeAdvanced():
             return f"{result.time_ms}ms"
         case RequestsExpired():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from group_bench import Cluster
 from node_bench import NodeBench
 
 from rendezvous_raft.testing.virtual_time import VirtualLoop
@@ -21,3 +22,10 @@ async def bench() -> AsyncIterator[NodeBench]:
     bench = NodeBench()
     yield bench
     await bench.close()
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Cluster]:
+    cluster = await Cluster(3).open()
+    yield cluster
+    await cluster.close()

@@ -142,14 +142,16 @@ class Book(SilentObserver):
 class NodeBench:
     """One node, not opened: the pulse runs only where a test opens it."""
 
-    def __init__(self, *, limits: NodeLimits | None = None, early_release: bool = True) -> None:
+    def __init__(
+        self, *, limits: NodeLimits | None = None, early_release: bool = True, name: str = "n1"
+    ) -> None:
         self.clock = LoopClock()
         self.engine = FakeReplicator(self.clock)
         self.ids = RandomIds()
         self.book = Book()
         self.limits = limits or NodeLimits()
         self.node = Node(
-            name=NodeName("n1"),
+            name=NodeName(name),
             region=Region("eu"),
             replicator=self.engine,
             clock=self.clock,

@@ -122,6 +122,39 @@ async def test_a_proposal_that_fails_is_told(bench: NodeBench) -> None:
     assert await bench.close_all(close("b1", "eu")) == ["closed"]
 
 
+async def test_what_fails_after_some_are_closed_is_not_definite(bench: NodeBench) -> None:
+    # semantics: G6, G6.1
+    bench.opened(branch("known", "eu"))
+    call = await bench.blocked(
+        bench.close_all(close("known", "eu"), close("later", "eu"), await_s=5)
+    )
+    bench.engine.fail_next(errors.NoLeader("nobody"))
+    bench.opened(branch("later", "eu"))
+    error = await failure_of(call)
+    assert isinstance(error, errors.OutcomeUnknown)
+    assert not error.definite
+    assert await bench.close_all(close("known", "eu"), close("later", "eu")) == [
+        "already_closed",
+        "closed",
+    ]
+    bench.nothing_is_left()
+
+
+async def test_what_fails_before_any_is_closed_is_definite(bench: NodeBench) -> None:
+    # semantics: G6
+    bench.opened(branch("known", "eu"))
+    await bench.close_all(close("known", "eu"))
+    call = await bench.blocked(
+        bench.close_all(close("known", "eu"), close("later", "eu"), await_s=5)
+    )
+    bench.engine.fail_next(errors.NoLeader("nobody"))
+    bench.opened(branch("later", "eu"))
+    error = await failure_of(call)
+    assert isinstance(error, errors.NoLeader)
+    assert error.definite
+    bench.nothing_is_left()
+
+
 async def test_closes_of_an_expired_request_say_so(bench: NodeBench) -> None:
     # semantics: W5, G5, G5.1
     bench.opened(branch("b1", "eu"))

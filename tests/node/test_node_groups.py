@@ -7,48 +7,11 @@ import random
 from collections import Counter
 
 import pytest
-from node_bench import NodeBench, Reader, branch, close, failure_of, key
+from group_bench import Monitor, joined, names, read_all
+from node_bench import NodeBench, branch, close, failure_of, key
 
 from rendezvous_raft import errors
 from rendezvous_raft.limits import NodeLimits
-from rendezvous_raft.node.calls import BranchIsClosed, BranchIsOpen, SubscriptionKey
-
-GROUP = key(group="g")
-
-
-class Monitor:
-    """A member of a group: remembers what it was told of, as a monitor does."""
-
-    def __init__(self, bench: NodeBench, subscribed: SubscriptionKey = GROUP) -> None:
-        self.reader = Reader(bench, subscribed)
-        self.watched: set[str] = set()
-        self.told: list[str] = []
-
-    async def read(self) -> None:
-        """Takes what there is."""
-        for event in await self.reader.read_nowait():
-            if isinstance(event, BranchIsOpen):
-                self.watched.add(event.branch_id)
-                self.told.append(event.branch_id)
-            elif isinstance(event, BranchIsClosed):
-                self.watched.discard(event.branch_id)
-
-
-async def joined(bench: NodeBench, count: int, first: SubscriptionKey = GROUP) -> list[Monitor]:
-    monitors = [Monitor(bench, first) for _ in range(count)]
-    for monitor in monitors:
-        await monitor.read()
-    return monitors
-
-
-async def read_all(monitors: list[Monitor]) -> set[str]:
-    for monitor in monitors:
-        await monitor.read()
-    return set().union(*(monitor.watched for monitor in monitors))
-
-
-def names(count: int) -> list[str]:
-    return [f"b{i:03}" for i in range(count)]
 
 
 async def test_new_branches_go_to_one_member_each(bench: NodeBench) -> None:

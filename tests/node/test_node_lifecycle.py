@@ -9,7 +9,7 @@ from rendezvous_raft import errors
 from rendezvous_raft.core import snapshot
 from rendezvous_raft.core.commands import EndWait, Pulse
 from rendezvous_raft.testing.virtual_time import advance, now_s, settle
-from rendezvous_raft.types import NodeName, Revision
+from rendezvous_raft.types import NodeName, Revision, Role
 
 
 async def test_a_drain_ends_waits_and_streams(bench: NodeBench) -> None:
@@ -25,6 +25,24 @@ async def test_a_drain_ends_waits_and_streams(bench: NodeBench) -> None:
         assert ended.retryable
     assert bench.book.waits == [("draining", "eu", False)]
     assert bench.book.resyncs == ["draining"]
+    bench.nothing_is_left()
+
+
+async def test_a_node_that_was_removed_sends_its_callers_elsewhere(bench: NodeBench) -> None:
+    """It hears of nothing any more: what is parked here would stay so for ever."""
+    # semantics: U4
+    bench.opened(branch("b1", "eu"))
+    bench.engine.role = Role.FOLLOWER
+    reader = Reader(bench, key())
+    await reader.read()
+    waiting = await bench.blocked(bench.wait(scope(region="eu")))
+    bench.engine.removed = True
+    await bench.node._expiry.pulse()
+    for ended in (await failure_of(waiting), await failure_of(reader.read())):
+        assert isinstance(ended, errors.Unavailable)
+        assert ended.definite
+        assert ended.retryable
+    assert bench.book.resyncs == ["removed"]
     bench.nothing_is_left()
 
 

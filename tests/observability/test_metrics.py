@@ -45,6 +45,8 @@ STATISTICS = NodeStatistics(
     branches_open_by_region={"eu": 2, "us": 1, "ap": 5},
     waits_in_progress=5,
     subscribers={("post", "eu"): 1, ("post", "us"): 2},
+    command_version=1,
+    group_members={("post", "eu", "g"): 2, ("post", "eu", "h"): 1, ("post", "us", "g"): 1},
     subscription_queue_len_longest=6,
     proposals_in_flight=7,
     draining=False,
@@ -159,17 +161,20 @@ def test_gauges_are_of_the_moment(registry: MetricsRegistry) -> None:
     assert seen.value("branches_open", region="eu") == 2
     assert seen.value("branches_open", region="other") == 5
     assert seen.value("subscribers", service="post", region="us") == 2
+    assert seen.value("subscription_group_members", service="post", region="eu") == 3
+    assert seen.value("subscription_group_members", service="post", region="us") == 1
     assert seen.value("waits_in_progress") == 5
     assert seen.value("requests_open") == 4
     assert seen.value("raft_proposals_in_flight") == 7
     assert seen.value("subscription_queue_length_max") == 6
     changed = replace(STATUS, leader=None, role=Role.CANDIDATE, members=STATUS.members[:2])
-    later = replace(STATISTICS, branches_open_by_region={}, subscribers={})
+    later = replace(STATISTICS, branches_open_by_region={}, subscribers={}, group_members={})
     metrics.refresh(status=replace(changed, read_only="full"), statistics=later)
     seen = Exposition(registry)
     assert seen.value("raft_has_leader") == seen.value("raft_is_leader") == 0
     assert seen.value("disk_read_only") == 1
-    gone = ("raft_peer_connected", "n3"), ("branches_open", "eu"), ("subscribers", "post")
+    gone = [("raft_peer_connected", "n3"), ("branches_open", "eu"), ("subscribers", "post")]
+    gone.append(("subscription_group_members", "post"))
     for name, label in gone:
         assert not [
             labels

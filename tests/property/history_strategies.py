@@ -17,10 +17,13 @@ from rendezvous_raft.core.commands import (
     Command,
     EndWait,
     ExpireRequests,
+    JoinGroup,
+    LeaveGroups,
     NewBranch,
     Pulse,
     RegisterBranches,
     RegisterRequest,
+    RenewMembers,
     Scope,
 )
 from rendezvous_raft.core.machine import StateMachine
@@ -36,6 +39,7 @@ from rendezvous_raft.types import (
     BranchKind,
     CommandId,
     LeaseId,
+    MemberId,
     Region,
     RequestId,
     Service,
@@ -54,6 +58,7 @@ ZONES = [Zone(name) for name in ("", "y", "z", "z/1")]
 FIRST_DRAWN = 100
 """Number of the first command of a history that Hypothesis has drawn."""
 LEASE_IDS = [LeaseId(name) for name in ("w1", "w2", "w3")]
+MEMBER_IDS = [MemberId(name) for name in ("m1", "m2", "m3", "m4")]
 
 Table = Mapping[BranchId, NewBranch]
 """The content that each branch id is normally registered with."""
@@ -165,6 +170,20 @@ begin_waits = st.builds(
     scope=scopes,
     ttl_ms=durations_ms,
 )
+member_lists = st.lists(st.sampled_from(MEMBER_IDS), max_size=4).map(tuple)
+joins = st.builds(
+    JoinGroup,
+    command_id=st.just(CommandId(b"")),
+    member_id=st.sampled_from(MEMBER_IDS),
+    service=st.sampled_from(SERVICES[:2]),
+    region=st.sampled_from(REGIONS[:2]),
+    group=st.sampled_from(["g", "h"]),
+    tags=st.sampled_from([(), (), (TAGS[1],), (TAGS[1], TAGS[2])]),
+    node=st.sampled_from(["n1", "n2"]),
+    ttl_ms=durations_ms,
+)
+renewals = st.builds(RenewMembers, st.just(CommandId(b"")), member_lists, durations_ms)
+leaves = st.builds(LeaveGroups, st.just(CommandId(b"")), member_lists)
 expirations = st.builds(
     ExpireRequests,
     command_id=st.just(CommandId(b"")),
@@ -182,6 +201,8 @@ plain_commands = (
     settlings,
     begin_waits,
     st.builds(EndWait, blank, st.sampled_from(LEASE_IDS)),
+    joins,
+    renewals | leaves,
     st.builds(Pulse, blank, durations_ms),
     expirations,
     st.builds(ActivateVersion, blank, st.integers(0, 3)),

@@ -18,12 +18,16 @@ from rendezvous_raft.core.commands import (
     Command,
     EndWait,
     ExpireRequests,
+    JoinGroup,
+    LeaveGroups,
     NewBranch,
     Pulse,
     RegisterBranches,
     RegisterRequest,
+    RenewMembers,
     Scope,
 )
+from rendezvous_raft.core.groups import members_of, owner_of
 from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.core.queries import branches_for_subscriber, fetch_dependencies, open_in_scope
 from rendezvous_raft.core.snapshot import digest
@@ -32,6 +36,7 @@ from rendezvous_raft.types import (
     BranchKind,
     CommandId,
     LeaseId,
+    MemberId,
     Region,
     RequestId,
     Service,
@@ -43,6 +48,19 @@ SERVICES = [Service(f"service-{letter}") for letter in "abcdef"]
 REGIONS = [Region(name) for name in ("ap-south-1", "eu-west-1", "sa-east-1", "us-east-1")]
 ZONES = [Zone(name) for name in ("", "1", "1/2", "2")]
 TAGS = [Tag(name) for name in ("", "read", "write")]
+KINDS = {
+    "request": 2,
+    "branches": 40,
+    "close": 40,
+    "begin": 8,
+    "end": 4,
+    "pulse": 4,
+    "expire": 1,
+    "version": 1,
+    "barrier": 1,
+    "member": 8,
+}
+"""How often each kind of command is drawn."""
 REQUESTS = 12
 BRANCHES_PER_REQUEST = 10
 
@@ -86,10 +104,7 @@ def command_of(chance: random.Random, command_id: CommandId) -> Command:
     request_id = RequestId(f"r-{request}")
     at_ms = chance.randrange(10**12)
     lease_id = LeaseId(f"w-{chance.randrange(20)}")
-    match chance.choices(
-        ["request", "branches", "close", "begin", "end", "pulse", "expire", "version", "barrier"],
-        [2, 40, 40, 8, 4, 4, 1, 1, 1],
-    ):
+    match chance.choices([*KINDS], [*KINDS.values()]):
         case ["request"]:
             return RegisterRequest(command_id, request_id, at_ms)
         case ["branches"]:
@@ -115,9 +130,23 @@ def command_of(chance: random.Random, command_id: CommandId) -> Command:
         case ["expire"]:
             keep = (RequestId(f"r-{chance.randrange(REQUESTS)}"),)
             return ExpireRequests(command_id, 100, 200, 300, keep, chance.randint(1, 4))
+        case ["member"]:
+            return membership_of(chance, command_id)
         case ["version"]:
             return ActivateVersion(command_id, chance.randrange(4))
     return Barrier(command_id)
+
+
+def membership_of(chance: random.Random, command_id: CommandId) -> Command:
+    """Somebody joins a group, or some are renewed, or leave."""
+    names = [MemberId(f"m-{chance.randrange(20)}") for _ in range(3)]
+    if chance.random() < 0.2:
+        return LeaveGroups(command_id, tuple(names))
+    if chance.random() < 0.2:
+        return RenewMembers(command_id, tuple(names), 300)
+    service, region, tags = chance.choice(SERVICES), chance.choice(REGIONS), chance.sample(TAGS, 2)
+    some = tuple(tags) if chance.random() < 0.2 else ()
+    return JoinGroup(command_id, names[0], service, region, chance.choice("gh"), some, "n1", 300)
 
 
 def history_of(seed: int, length: int) -> list[Command]:
@@ -149,6 +178,10 @@ def fingerprint(seed: int, length: int) -> str:
         for region in REGIONS:
             listed = branches_for_subscriber(machine.state, service, region, 0)
             said.update(repr([branch.branch_id for branch in listed]).encode())
+            for group in "gh":
+                members = members_of(machine.state, (service, region, group))
+                owners = [owner_of(members, branch.branch_id, branch.tag) for branch in listed]
+                said.update(repr(owners).encode())
     return f"{machine.revision} {digest(machine.state)} {said.hexdigest()}"
 
 

@@ -13,8 +13,11 @@ from history_strategies import (
     closings,
     durations_ms,
     expirations,
+    joins,
+    leaves,
     registration_of,
     registrations,
+    renewals,
     request_ids,
     scopes,
     settlings,
@@ -39,10 +42,13 @@ from rendezvous_raft.core.commands import (
     Command,
     EndWait,
     ExpireRequests,
+    JoinGroup,
+    LeaveGroups,
     NewBranch,
     Pulse,
     RegisterNumbered,
     RegisterRequest,
+    RenewMembers,
     Scope,
 )
 from rendezvous_raft.core.invariants import History, check_basic, check_delta
@@ -128,6 +134,18 @@ class MachineAgainstModel(RuleBasedStateMachine):
     def end_wait(self, lease_id: LeaseId) -> None:
         self.apply_new(EndWait(BLANK, lease_id))
 
+    @rule(command=joins)
+    def join_group(self, command: JoinGroup) -> None:
+        self.apply_new(command)
+
+    @rule(command=renewals)
+    def renew_members(self, command: RenewMembers) -> None:
+        self.apply_new(command)
+
+    @rule(command=leaves)
+    def leave_groups(self, command: LeaveGroups) -> None:
+        self.apply_new(command)
+
     @rule(elapsed_ms=durations_ms)
     def pulse(self, elapsed_ms: int) -> None:
         self.apply_new(Pulse(BLANK, elapsed_ms))
@@ -190,6 +208,15 @@ class MachineAgainstModel(RuleBasedStateMachine):
         assert list(state.requests) == model.registered
         assert state.time_ms == model.time_ms
         assert set(state.leases) == set(model.leases)
+        members = {m.member_id: (m.key, m.tags, m.expires_ms) for m in state.members.values()}
+        assert members == {
+            joined.member_id: (
+                (joined.service, joined.region, joined.group),
+                joined.tags,
+                expires_ms,
+            )
+            for joined, expires_ms in model.members.values()
+        }
         assert set(state.tombstones) == {request_id for request_id, _, _ in model.expired}
         for request_id in REQUEST_IDS:
             if request_id in state.requests:

@@ -59,6 +59,11 @@ COMMANDS = {
     ),
     c.BeginWait: st.builds(c.BeginWait, ids, texts, texts, texts, scopes, counts),
     c.EndWait: st.builds(c.EndWait, ids, texts),
+    c.JoinGroup: st.builds(
+        c.JoinGroup, ids, texts, texts, texts, texts, text_tuples, texts, counts
+    ),
+    c.RenewMembers: st.builds(c.RenewMembers, ids, text_tuples, counts),
+    c.LeaveGroups: st.builds(c.LeaveGroups, ids, text_tuples),
     c.Pulse: st.builds(c.Pulse, ids, counts),
     c.ExpireRequests: st.builds(c.ExpireRequests, ids, counts, counts, counts, text_tuples, counts),
     c.ActivateVersion: st.builds(c.ActivateVersion, ids, st.integers(0, COMMAND_VERSION)),
@@ -146,13 +151,19 @@ def test_an_entry_that_is_cut_off_is_found(carried: list[c.Command], data: st.Da
         (msgpack.packb([1, b"o"]), "not an entry"),
         (msgpack.packb(7), "not an entry"),
         (msgpack.packb([1, b"o", 1]) + b"\x93\x01", "cut off"),
-        (msgpack.packb([1, b"o", 1]) + msgpack.packb([2, "barrier", b"c"]), "unknown command v2"),
+        (msgpack.packb([1, b"o", 1]) + msgpack.packb([3, "barrier", b"c"]), "unknown command v3"),
+        (msgpack.packb([1, b"o", 1]) + msgpack.packb([[], "barrier", b"c"]), "unknown command v"),
+        (msgpack.packb([1, b"o", 1]) + msgpack.packb([2, "barrier", b"c"]), "unknown kind"),
+        (
+            msgpack.packb([1, b"o", 1]) + msgpack.packb([1, "leave-groups", b"c", []]),
+            "unknown kind of command 'leave-groups' in v1",
+        ),
         (msgpack.packb([1, b"o", 1]) + msgpack.packb([1, "dance", b"c"]), "unknown kind"),
         (msgpack.packb([1, b"o", 1]) + msgpack.packb([1, ["x"], b"c"]), "unknown kind"),
         (msgpack.packb([1, b"o", 1]) + msgpack.packb([1, "barrier", "c"]), "unknown kind"),
         (msgpack.packb([1, b"o", 1]) + msgpack.packb([1, "pulse", b"c", 1, 2]), "fields"),
         (msgpack.packb([1, b"o", 1]) + msgpack.packb([1, "pulse", b"c", True]), "fields"),
-        (msgpack.packb([1, b"o", 1]) + msgpack.packb([1, "activate", b"c", 2]), "not supported"),
+        (msgpack.packb([1, b"o", 1]) + msgpack.packb([1, "activate", b"c", 3]), "not supported"),
     ],
 )
 def test_an_unknown_entry_says_what_is_unknown(encoded: bytes, reason: str) -> None:

@@ -12,7 +12,7 @@ from rendezvous_raft.replication.raft.frames import FrameError
 from rendezvous_raft.replication.raft.messages import check_message
 from rendezvous_raft.replication.raft.rules import _HANDLERS
 
-ASK: dict[str, Any] = {"last_index": 7, "last_term": 1, "transfer": False}
+ASK: dict[str, Any] = {"last_index": 7, "last_term": 1, "transfer": False, "incarnation": 0}
 VALID: dict[str, dict[str, Any]] = {
     "pre_vote": ASK,
     "pre_vote_reply": {},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pysyncobj.node import Node
@@ -17,7 +18,7 @@ class Log:
     """How far a log is written and synced; the rest of it does not matter here."""
 
     def __init__(self) -> None:
-        self.position = self.synced = 0
+        self.position = self.term_position = self.synced = self.term = 0
 
 
 class Bench:
@@ -30,7 +31,7 @@ class Bench:
         self.delivered.append((str(node.id), message["type"], self.log.synced))
 
     def send(self, kind: object, node: Node = PEER) -> None:
-        self.outbox.send(node, {"type": kind})
+        self.outbox.send(node, {"type": kind, "term": self.log.term})
 
     def sync(self, position: int) -> None:
         self.log.synced = position
@@ -73,6 +74,45 @@ def test_what_waits_is_bounded_and_the_rest_is_lost_as_in_a_network() -> None:
     assert bench.outbox.dropped == 3
     bench.sync(1)
     assert [kind for _, kind, _ in bench.delivered] == list(range(MESSAGES_HELD_MAX))
+
+
+def test_entries_leave_while_they_are_synced_but_not_before_their_term() -> None:
+    bench = Bench()
+    bench.log.position = bench.log.term_position = 1
+    bench.send("append")
+    bench.log.position = 2
+    bench.send("append_reply")
+    assert bench.delivered == []
+    bench.sync(1)
+    bench.send("append", OTHER)
+    assert bench.delivered == [("b", "append", 1), ("c", "append", 1)]
+    bench.sync(2)
+    assert bench.delivered[2:] == [("b", "append_reply", 2)]
+
+
+def test_what_is_held_when_a_later_term_begins_never_leaves() -> None:
+    """What it acknowledges may have been replaced before the sync ended."""
+    bench = Bench()
+    bench.log.position = 1
+    bench.send("append_reply")
+    bench.log.position = bench.log.term_position = 2
+    bench.log.term = 1
+    bench.send("append_reply", OTHER)
+    bench.send("append", OTHER)
+    bench.sync(2)
+    assert bench.delivered == [("c", "append", 2), ("c", "append_reply", 2)]
+
+
+@pytest.mark.parametrize(
+    "kind", ["append_reply", "snapshot_reply", "vote", "vote_reply", "pre_vote", "whatever comes"]
+)
+def test_what_speaks_of_the_log_waits_for_all_of_it(kind: str) -> None:
+    bench = Bench()
+    bench.log.position, bench.log.term_position, bench.log.synced = 2, 1, 1
+    bench.send(kind)
+    assert bench.delivered == []
+    bench.sync(2)
+    assert bench.delivered == [("b", kind, 2)]
 
 
 @given(st.lists(st.sampled_from(["write", "send", "sync some", "sync all"]), max_size=60))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rendezvous_raft.replication.raft.files import StorageError
-from rendezvous_raft.replication.raft.metadata import Birth, Identity
+from rendezvous_raft.replication.raft.metadata import Birth, Identity, Metadata, MetadataFile
 from rendezvous_raft.replication.raft.rejoin import prepare_rejoin
 from rendezvous_raft.replication.raft.storage import DurableLog, Recovered
 from rendezvous_raft.testing.memory_files import Crash, MemoryFiles
@@ -59,6 +59,19 @@ def test_damaged_metadata_is_no_obstacle() -> None:
     files = MemoryFiles()
     life(files)
     files.flip_bit(DIRECTORY / "metadata", 163)
+    rejoin(files)
+    assert not life(files).birth.founding
+
+
+def test_a_half_written_metadata_file_is_no_obstacle() -> None:
+    """A process that was killed while it stored its term leaves one behind."""
+    files = MemoryFiles()
+    life(files)
+    files.crash_at = len(files.calls) + 2  # after create and write
+    with pytest.raises(Crash):
+        MetadataFile(files, DIRECTORY).write(Metadata(IDENTITY, term=6))
+    files = files.kill()
+    assert "metadata.tmp" in files.listdir(DIRECTORY)
     rejoin(files)
     assert not life(files).birth.founding
 

@@ -22,7 +22,7 @@ def bench() -> RaftBench:
 def ask(
     sender: str, receiver: str, kind: str, term: int, *, last: tuple[int, int], transfer: bool
 ) -> Letter:
-    message = {"type": kind, "term": term, "transfer": transfer}
+    message = {"type": kind, "term": term, "transfer": transfer, "incarnation": 0}
     return Letter(sender, receiver, {**message, "last_index": last[0], "last_term": last[1]})
 
 

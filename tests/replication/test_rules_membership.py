@@ -8,48 +8,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from bench_members import add, agreed, agreed_among, named_directories, newcomer, standing
 
-from rendezvous_raft.membership import MemberConfig, Membership
-from rendezvous_raft.replication.raft.links import Node
+from rendezvous_raft import errors
+from rendezvous_raft.membership import AddMember, Membership
+from rendezvous_raft.replication.raft.membership_change import changed
 from rendezvous_raft.replication.raft.metadata import Birth
-from rendezvous_raft.testing.raft_bench import Letter, RaftBench
-from rendezvous_raft.types import NodeName, Region, Standing
+from rendezvous_raft.testing.raft_bench import RaftBench
+from rendezvous_raft.types import Standing
 
 
 @pytest.fixture
 def bench() -> RaftBench:
     """Three voters whose directories are known; `a` leads."""
     return named_directories("a", "b", "c")
-
-
-def named_directories(*names: str) -> RaftBench:
-    bench = RaftBench(*names)
-    for number, name in enumerate(names, start=1):
-        bench.begin_anew(name, Birth(number, founding=True))
-    bench.elect(names[0])
-    bench.live(0.2)
-    return bench
-
-
-def newcomer(name: str, standing: Standing = Standing.JOINING) -> MemberConfig:
-    return MemberConfig(NodeName(name), Region("eu"), f"{name}:1", standing=standing)
-
-
-def add(bench: RaftBench, name: str, standing: Standing = Standing.JOINING) -> None:
-    leader = bench["a"].raft
-    leader.propose_membership(leader.membership.with_member(newcomer(name, standing)))
-    bench.settle()
-
-
-def standing(bench: RaftBench, name: str, of: str) -> Standing | None:
-    member = bench[name].raft.membership.find(of)
-    return None if member is None else member.standing
-
-
-def agreed(bench: RaftBench) -> Membership:
-    """The membership that all have."""
-    (membership,) = {member.raft.membership for member in bench}
-    return membership
 
 
 def test_the_leader_writes_down_whose_directory_speaks_for_whom(bench: RaftBench) -> None:
@@ -101,6 +73,28 @@ def test_a_non_voter_stays_one_and_counts_for_nothing(bench: RaftBench) -> None:
     bench.live(3)
     assert bench.leaders() == []
     assert bench["d"].raft.term == bench["a"].raft.term, "it never stands"
+
+
+def test_a_non_voter_that_is_added_as_a_voter_becomes_one(bench: RaftBench) -> None:
+    add(bench, "d", Standing.NON_VOTER)
+    bench.begin_anew("d", Birth(44, founding=False))
+    bench.live(3)
+    leader = bench["a"].raft
+    assert changed(leader, AddMember(newcomer("d", Standing.NON_VOTER))) is None
+    membership = changed(leader, AddMember(newcomer("d")))
+    assert membership is not None
+    leader.propose_membership(membership)
+    bench.live(3)
+    assert agreed(bench).voters() == ("a", "b", "c", "d")
+    assert changed(leader, AddMember(newcomer("d"))) is None
+
+
+def test_a_voter_does_not_lose_its_vote_by_being_added(bench: RaftBench) -> None:
+    leader = bench["a"].raft
+    known = leader.membership.find("b")
+    assert known is not None
+    with pytest.raises(errors.AlreadyExists, match="remove it first"):
+        changed(leader, AddMember(replace(known, standing=Standing.NON_VOTER)))
 
 
 def test_one_change_at_a_time(bench: RaftBench) -> None:
@@ -187,11 +181,6 @@ def test_one_that_nobody_added_is_told(bench: RaftBench) -> None:
     assert agreed_among(bench, "a", "b", "c").voters() == ("a", "b", "c")
 
 
-def agreed_among(bench: RaftBench, *names: str) -> Membership:
-    (membership,) = {bench[name].raft.membership for name in names}
-    return membership
-
-
 def test_one_that_was_removed_can_be_added_again_with_its_files(bench: RaftBench) -> None:
     leader = bench["a"].raft
     leader.propose_membership(leader.membership.without("c"))
@@ -203,108 +192,3 @@ def test_one_that_was_removed_can_be_added_again_with_its_files(bench: RaftBench
     bench.live(3)
     assert agreed(bench).voters() == ("a", "b", "c")
     assert bench["c"].applied == [b"x"]
-
-
-# Rejoining
-
-
-def test_who_lost_its_files_comes_back_without_a_vote_and_gets_it_again(bench: RaftBench) -> None:
-    bench.propose("a", b"x")
-    bench.settle()
-    bench.begin_anew("c", Birth(33, founding=False))
-    assert not bench["c"].raft.is_voter
-    bench["c"].raft.tick()
-    seen: list[Standing | None] = []
-    for _ in range(60):
-        bench.advance(bench.timers.heartbeat_s)
-        for letter in list(bench.letters):
-            bench.deliver(letter)
-            seen.append(standing(bench, "a", "c"))
-    assert Standing.JOINING in seen
-    bench.live(1)
-    member = agreed(bench).find("c")
-    assert member is not None
-    assert (member.standing, member.incarnation) == (Standing.VOTER, 33)
-    assert bench["c"].applied == [b"x"]
-    assert bench["c"].raft.is_voter
-
-
-def test_a_forgotten_acknowledgement_is_not_lost(bench: RaftBench) -> None:
-    """An entry is committed on a and c only; c forgets it; b and c must not elect b without it."""
-    bench.cut("b")
-    bench.propose("a", b"acknowledged")
-    bench.settle()
-    assert bench["a"].applied == [b"acknowledged"]
-    bench.cut("a")
-    bench.heal_between("b", "c")
-    bench.begin_anew("c", Birth(33, founding=False))
-    bench.live(10)
-    assert bench.leaders() == []
-    bench.heal()
-    bench.live(3)
-    assert bench.leaders() == ["a"]
-    for member in bench:
-        assert member.applied == [b"acknowledged"]
-
-
-def test_a_forgotten_vote_is_not_given_twice(bench: RaftBench) -> None:
-    """C votes for b and forgets it; the same term comes to ask again for another."""
-    request = {"type": "vote", "last_index": 99, "last_term": 99, "transfer": True}
-    term = bench["c"].raft.term + 1
-    bench.deliver(Letter("b", "c", {**request, "term": term}))
-    assert bench.take("vote_reply", sender="c")
-    bench.begin_anew("c", Birth(33, founding=False))
-    bench.deliver(Letter("a", "c", {**request, "term": term}))
-    assert bench.take("vote_reply", sender="c") == []
-
-
-def test_it_votes_again_once_its_return_is_committed(bench: RaftBench) -> None:
-    """It may have caught up, and know of no vote yet, when the leader that promoted it dies."""
-    bench.begin_anew("c", Birth(33, founding=False))
-    bench.live(3)
-    bench.cut("a")
-    bench.live(3)
-    assert len(bench.leaders()) == 1
-    assert bench.leaders() != ["a"]
-
-
-def test_a_directory_that_was_emptied_by_hand_stops(bench: RaftBench) -> None:
-    """Its configuration says that it is a voter, and it has forgotten what it promised."""
-    bench.begin_anew("c", Birth(33, founding=True))
-    bench.live(1)
-    assert "rejoin" in (bench["c"].halted or "")
-    assert bench["a"].raft.is_leader
-    member = bench["a"].raft.membership.find("c")
-    assert member is not None
-    assert member.incarnation == 3
-
-
-def test_votes_of_an_emptied_directory_do_not_count(bench: RaftBench) -> None:
-    bench.begin_anew("c", Birth(33, founding=True))
-    bench.cut("a")
-    bench.campaign("b")
-    bench.settle()
-    assert bench.leaders() != ["b"]
-
-
-def test_one_that_rejoins_starts_with_nothing_known_of_its_log(bench: RaftBench) -> None:
-    """What its earlier directory had acknowledged must not be taken for what this one has."""
-    for number in range(10):
-        bench.propose("a", b"%d" % number)
-    bench.settle()
-    bench.begin_anew("c", Birth(33, founding=False))
-    bench["a"].raft._asked_in["c"] = 33
-    bench["a"].turn()
-    assert bench["a"].raft.match_index[Node("c")] == 0
-    bench.live(3)
-    assert bench["c"].applied == bench["a"].applied
-
-
-def test_a_request_to_join_finds_the_leader(bench: RaftBench) -> None:
-    add(bench, "d")
-    bench.begin_anew("d", Birth(44, founding=False))
-    bench.cut_between("a", "d")
-    bench.live(3)
-    member = bench["a"].raft.membership.find("d")
-    assert member is not None
-    assert member.incarnation == 44

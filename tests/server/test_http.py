@@ -65,6 +65,10 @@ async def test_statusz(front: FrontEnd, http: aiohttp.ClientSession) -> None:
     assert page["limits"]["id_bytes_max"] == 128
     assert page["limits"]["waiters_max"] == front.node.limits.waiters_max
     assert [member["role"] for member in page["members"]] == ["follower", "leader"]
+    assert page["commands"] == {"version": 1, "known_to_all": 1}
+    assert page["groups"] == [
+        {"service": "post", "region": "eu", "group": "g", "members": 2},
+    ]
     assert page["subscribers"] == [{"service": "post", "region": "eu", "count": 1}]
 
 

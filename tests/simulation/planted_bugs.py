@@ -17,6 +17,8 @@ import pytest
 from rendezvous_raft import errors
 from rendezvous_raft.node import wait
 from rendezvous_raft.node.close import EarlyReleases
+from rendezvous_raft.node.groups import GroupKeeper
+from rendezvous_raft.node.subscriptions import Subscriptions
 from rendezvous_raft.replication import batching
 from rendezvous_raft.replication.applying import Replica
 from rendezvous_raft.replication.batching import GroupCommit
@@ -173,16 +175,7 @@ def outbox_ignores_the_sync(patch: pytest.MonkeyPatch) -> None:
 
 
 def leader_counts_what_it_has_not_synced(patch: pytest.MonkeyPatch) -> None:
-    """The leader sends entries while it syncs them, and counts itself before it has."""
-    original = Outbox.send
-
-    def send(self: Any, node: Any, message: dict[str, Any]) -> None:
-        if message["type"] == "append":
-            self._deliver(node, message)
-        else:
-            original(self, node, message)
-
-    patch.setattr(Outbox, "send", send)
+    """The leader counts itself for entries that it is still syncing."""
     patch.setattr(DurableJournal, "durable_index", lambda self: self._entries[-1][1])
 
 
@@ -273,6 +266,29 @@ def waits_are_not_fresh(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(wait, "reach", reach)
 
 
+def a_group_is_not_divided_anew(patch: pytest.MonkeyPatch) -> None:
+    """U5.1: a member keeps what it was listed, and is given only what is new."""
+    patch.setattr(Subscriptions, "_give_share", lambda self, subscriber: None)
+
+
+def members_are_not_renewed(patch: pytest.MonkeyPatch) -> None:
+    """U5: the others take a node that lives for dead, and it does not take up its part again."""
+    original = GroupKeeper.keep
+
+    def keep(self: GroupKeeper) -> None:
+        memberships = self._memberships
+        self._memberships = {k: v for k, v in memberships.items() if not v.proposed}
+        original(self)
+        self._memberships = memberships
+
+    patch.setattr(GroupKeeper, "keep", keep)
+
+
+def leaving_is_not_told(patch: pytest.MonkeyPatch) -> None:
+    """U5.1: a stream has ended, its membership goes on."""
+    patch.setattr(GroupKeeper, "leave", lambda self, membership: None)
+
+
 def _handlers() -> dict[str, Any]:
     from rendezvous_raft.replication.raft import rules
 
@@ -334,6 +350,9 @@ PLANTS: tuple[tuple[Plant, Kind, range], ...] = (
     (early_release_covers_every_region, waiting, range(30)),
     (waits_are_not_fresh, waiting, range(10)),
     (anybody_wins_an_election, drawn, range(20)),
+    (a_group_is_not_divided_anew, waiting, range(10)),
+    (members_are_not_renewed, waiting, range(10)),
+    (leaving_is_not_told, waiting, range(10)),
 )
 """With the kind of world that shows it, and the seeds of which one must find it.
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 import logging
 
 import pytest
+from membership_bugs import MEMBERSHIP_PLANTS
 from planted_bugs import PLANTS, Kind, Plant
+
+ALL_PLANTS = (*PLANTS, *MEMBERSHIP_PLANTS)
 
 _LOG = logging.getLogger(__name__)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("plant", "kind", "seeds"), PLANTS, ids=[plant.__name__ for plant, _, _ in PLANTS]
+    ("plant", "kind", "seeds"), ALL_PLANTS, ids=[plant.__name__ for plant, _, _ in ALL_PLANTS]
 )
 def test_a_planted_bug_is_found(
     plant: Plant,

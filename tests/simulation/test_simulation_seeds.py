@@ -44,6 +44,7 @@ def check_that_much_was_checked(summary: Summary) -> None:
             "entries are durable before they are acknowledged",
             "equal index, equal answers",
             "equal index, equal digest",
+            "leader completeness",
             "log matching",
             "no acknowledged write is lost",
             "one vote per term",

@@ -110,7 +110,7 @@ def test_f14_stock_takes_orders_from_a_stranger() -> None:
 class Synced:
     """A log that is always on disk."""
 
-    position = synced = 0
+    position = term_position = synced = term = 0
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ async def links() -> AsyncIterator[TcpLinks]:
         birth=Birth(7),
         positions=Synced(),
         on_connected=lambda _node: None,
-        on_greeted=lambda _node, _birth: None,
+        on_greeted=lambda _node, _birth, _knows: None,
         on_lost=lambda _node: None,
         rng=random.Random(1),
     )

@@ -28,15 +28,18 @@ ANNOUNCE_S = 1.0
 """Pause between two requests of a node that wants to be let in."""
 
 _OF_STRANGERS = ("append", "commit", "snapshot", "vote", "pre_vote", "stale", "join", "not_member")
-"""From a node that is no member as far as this one knows, which may be the one behind (4.1)."""
-_OF_IMPOSTORS = ("join", "not_member", "stale")
-"""From another directory than the one that is known to speak for a member."""
+"""From a node that is no member as far as this one knows, which may be the one behind (4.1); and
+from another directory than the one that is known to speak for a member. Answers are not among
+them: whom one does not know does not count."""
+_OF_IMPOSTORS_TO_A_LEADER = ("join", "not_member", "stale")
 
 
 class Changing(Following):
     """Membership changes, on the leader and on those who come."""
 
     _announce_due_s = float("-inf")
+    _is_unknown = False
+    """Whether the leader said that it does not know this directory; asked about once each time."""
 
     def tick(self) -> float:
         """See `Elections.tick`."""
@@ -77,16 +80,34 @@ class Changing(Following):
     def may_say(self, node: Node, kind: str) -> bool:
         """Whether a message of this kind is heard from this peer; if not, it is told."""
         member = self.membership.find(str(node.id))
-        if member is None:
-            heard = kind in _OF_STRANGERS and not (self.is_leader and kind != "join")
-            known = 0
+        known = 0 if member is None else member.incarnation
+        if member is not None and self._speaks_for(member):
+            return True
+        if not self.is_leader:
+            heard = kind in _OF_STRANGERS
         else:
-            birth, known = self._greeted.get(member.name), member.incarnation
-            is_impostor = known and birth is not None and birth.incarnation != known
-            heard = not is_impostor or kind in _OF_IMPOSTORS
+            heard = kind == "join" or (member is not None and kind in _OF_IMPOSTORS_TO_A_LEADER)
         if not heard and self.is_leader:
             self.links.send(node, {"type": "not_member", "term": self.term, "known": known})
         return heard
+
+    def _speaks_for(self, member: MemberConfig) -> bool:
+        """Whether the directory that was heard of last under this name is the member's.
+
+        As long as the membership names none, it is one that has been there from the beginning: any
+        other has to be let in first, for it may have promised things that it does not know of.
+        """
+        birth = self._greeted.get(member.name)
+        if birth is None:
+            return True
+        if not member.incarnation:
+            return birth.founding
+        return birth.incarnation == member.incarnation
+
+    def can_be_reached(self, node: Node) -> bool:
+        """Whether a member is connected, with the directory that the membership names."""
+        member = self.membership.find(str(node.id))
+        return member is not None and self._speaks_for(member) and self.links.is_open(node)
 
     def _on_not_member(self, _node: Node, message: Message) -> None:
         if message["known"] and self.birth.founding:
@@ -97,6 +118,9 @@ class Changing(Following):
                     " see `rendezvous server rejoin`"
                 )
         else:
+            # The log may name it all the same: by an entry that the leader has not, or from before
+            # it was removed. It cannot get the leader's log either before it is let in.
+            self._is_unknown = not self.birth.founding
             self.host.not_member()
 
     # Those who come
@@ -104,14 +128,19 @@ class Changing(Following):
     def _announce(self) -> float:
         """Asks to be let in, until the membership names this directory; when to ask again."""
         own = self.membership.find(self.name)
-        if own is not None and own.incarnation == self.birth.incarnation:
+        is_named = own is not None and own.incarnation == self.birth.incarnation
+        if is_named and not self._is_unknown:
             return float("inf")
         now_s = self.clock()
         if now_s >= self._announce_due_s:
             self._announce_due_s = now_s + ANNOUNCE_S
+            self._is_unknown = False
             request = {"type": "join", "name": self.name, "incarnation": self.birth.incarnation}
             for peer in self.peers:
                 self.links.send(peer, {**request, "term": self.term})
+            if self.leader_node not in (None, *self.peers):
+                # A directory that begins anew knows the members of its configuration only.
+                self.links.send(self.leader_node, {**request, "term": self.term})
         return self._announce_due_s
 
     def _on_join(self, node: Node, message: Message) -> None:

@@ -52,7 +52,9 @@ class Elections(Member):
             self.host.leader_known()
 
     def _ask_for_votes(self, kind: str, term: int, *, transfer: bool = False) -> None:
+        """Each is told which directory would be counted, see `_may_vote_for`."""
         for peer in self.voters:
+            voter = self.membership.find(str(peer.id))
             self.links.send(
                 peer,
                 {
@@ -61,6 +63,7 @@ class Elections(Member):
                     "last_index": self.last_index(),
                     "last_term": self.last_term(),
                     "transfer": transfer,
+                    "incarnation": 0 if voter is None else voter.incarnation,
                 },
             )
 
@@ -101,6 +104,16 @@ class Elections(Member):
         theirs = (message["last_term"], message["last_index"])
         return bool(theirs >= (self.last_term(), self.last_index()))
 
+    def _may_vote_for(self, message: Message) -> bool:
+        """Whether this node may vote, as far as it knows or the candidate does.
+
+        A candidate whose log names this directory a voter has the proof that it was let in
+        (`_may_vote`); this node's own log may end before that.
+        """
+        if not self.birth.founding and message["incarnation"] == self.birth.incarnation:
+            self._admitted = True
+        return self._may_vote()
+
     def _hears_leader(self) -> bool:
         """4.2.3: while a leader is heard of, others are not helped to depose it (F9)."""
         return self.is_leader or (self.clock() - self._heard_leader_s < self.timers.election_min_s)
@@ -109,7 +122,11 @@ class Elections(Member):
         if message["term"] == self.term:
             # It asks about a term that has begun; without knowing it, it would ask for ever.
             self.links.send(node, {"type": "stale", "term": self.term})
-        elif not self._hears_leader() and self._may_vote() and self._is_up_to_date(message):
+        elif (
+            not self._hears_leader()
+            and self._may_vote_for(message)
+            and self._is_up_to_date(message)
+        ):
             self.links.send(node, {"type": "pre_vote_reply", "term": message["term"]})
 
     def _on_pre_vote_reply(self, node: Node, message: Message) -> None:
@@ -125,7 +142,7 @@ class Elections(Member):
         granted = (
             message["term"] == self.term
             and self.role_code == FOLLOWER
-            and self._may_vote()
+            and self._may_vote_for(message)
             and self.voted_for in (None, str(node.id))
             and self._is_up_to_date(message)
         )

@@ -198,7 +198,7 @@ class RaftReplicator:
             peers=addresses_of_others(journal.membership, self._founders, self._self.name),
             positions=self._store,
             on_connected=self._on_connected,
-            on_greeted=lambda node, birth: self._raft.greeted(node, birth),
+            on_greeted=lambda node, birth, knows: self._raft.greeted(node, birth, knows),
             on_lost=lambda node: self._raft.leader_lost(node),
             rng=self._rng,
         )

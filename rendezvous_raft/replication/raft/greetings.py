@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
+from rendezvous_raft.replication.codec import COMMAND_VERSION
 from rendezvous_raft.replication.raft.frames import FRAME_VERSION, FrameError
 from rendezvous_raft.replication.raft.metadata import Birth
 
@@ -20,6 +21,8 @@ class Caller:
     """Of the data directory that speaks for it."""
     answering: bool = False
     """Whether it dials only because it was dialed, by one that it does not know."""
+    command_version: int = COMMAND_VERSION
+    """Highest version of commands that it can apply."""
 
 
 def greeting_of(caller: Caller, *, cluster_id: str, receiver: str) -> dict[str, Any]:
@@ -34,6 +37,7 @@ def greeting_of(caller: Caller, *, cluster_id: str, receiver: str) -> dict[str, 
         "incarnation": caller.birth.incarnation,
         "founding": caller.birth.founding,
         "answering": caller.answering,
+        "commands": caller.command_version,
     }
 
 
@@ -56,7 +60,12 @@ def read_greeting(greeting: dict[str, Any], *, cluster_id: str, receiver: str) -
         split_address(address)
     except ValueError:
         raise FrameError(f"{name!r} says that it is at {address!r}") from None
-    return Caller(name, address, Birth(incarnation, founding=founding), answering=answering)
+    # Who does not say knows what there was before anybody said.
+    command_version = greeting.get("commands", 1)
+    if type(command_version) is not int:
+        raise FrameError(f"its greeting says {command_version!r} for 'commands'")
+    birth = Birth(incarnation, founding=founding)
+    return Caller(name, address, birth, answering=answering, command_version=command_version)
 
 
 def split_address(address: str) -> tuple[str, int]:

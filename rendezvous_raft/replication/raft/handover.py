@@ -12,10 +12,10 @@ from rendezvous_raft.types import NodeName
 
 
 def choose_successor(raft: Raft, target: NodeName | None) -> Node:
-    """The follower asked for, or the one whose log is furthest.
+    """The follower asked for, or the voter whose log is furthest.
 
     Raises:
-        InvalidArgument: no such member.
+        InvalidArgument: no such member, or it does not vote.
         Unavailable: this node does not lead, or the follower is not connected.
     """
     if target is not None and target not in [str(peer.id) for peer in raft.peers]:
@@ -24,7 +24,9 @@ def choose_successor(raft: Raft, target: NodeName | None) -> Node:
         raise errors.Unavailable(
             "this node does not lead; ask the leader", leader=raft.leader_name()
         )
-    connected = [peer for peer in raft.peers if raft.links.is_open(peer)]
+    if target is not None and target not in [str(voter.id) for voter in raft.voters]:
+        raise errors.InvalidArgument.for_field("target", f"{target!r} does not vote")
+    connected = [voter for voter in raft.voters if raft.can_be_reached(voter)]
     wanted = [peer for peer in connected if target in (None, str(peer.id))]
     if not wanted:
         raise errors.Unavailable("no such follower is connected")

@@ -40,8 +40,11 @@ class DurableJournal(Journal):
         self._voted_for = recovered.voted_for
         self._unsynced: deque[tuple[int, int]] = deque()
         self._durable_index = self._entries[-1][1]
+        self.bytes_added = 0
+        """Of all entries that were ever in it, since the start."""
         self._memberships = [(recovered.base_index, membership)]
         for payload, index, _ in recovered.entries:
+            self.bytes_added += len(payload)
             self._note_membership(payload, index)
 
     def _note_membership(self, payload: bytes, index: int) -> None:
@@ -94,6 +97,7 @@ class DurableJournal(Journal):
         self._store.append(command, idx, term)
         self._entries.append((command, idx, term))
         self._unsynced.append((self._store.position, idx))
+        self.bytes_added += len(command)
         self._note_membership(command, idx)
 
     def truncate_from(self, index: int) -> None:

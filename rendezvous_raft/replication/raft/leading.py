@@ -171,13 +171,16 @@ class Leading(Elections):
         self._replicate(node)
 
     def advance_commit(self) -> bool:
-        """5.4.2: commits what a majority has on disk, if an entry of this term is among it (F1)."""
+        """5.4.2: commits what a majority has on disk, if an entry of this term is among it (F1).
+
+        This leader is always one of them: who reads the disk of the node that answered finds all
+        that it answered for.
+        """
         if not self.is_leader:
             return False
-        matches = sorted(
-            [self.log.durable_index(), *(self.match_index[voter] for voter in self.voters)]
-        )
-        index = matches[len(matches) - self.quorum]
+        own = self.log.durable_index()
+        matches = sorted([own, *(self.match_index[voter] for voter in self.voters)])
+        index = min(own, matches[len(matches) - self.quorum])
         if index <= self.commit_index or self.log.term_at(index) != self.term:
             return False
         self.commit_index = index

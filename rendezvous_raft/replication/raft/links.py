@@ -80,7 +80,8 @@ class MakeLinks(Protocol):
         peers: addresses of the others, by name.
         positions: how far the log is synced; what is sent waits for it.
         on_connected: is told that a link to a peer stands.
-        on_greeted: is told which directory speaks for a peer that can be heard now.
+        on_greeted: is told which directory speaks for a peer that can be heard now, and which
+            version of commands it knows.
         on_lost: is told that a peer cannot be heard any more.
         rng: chance, for pauses.
     """
@@ -96,7 +97,7 @@ class MakeLinks(Protocol):
         peers: Mapping[str, str],
         positions: Positions,
         on_connected: Callable[[Node], None],
-        on_greeted: Callable[[Node, Birth], None],
+        on_greeted: Callable[[Node, Birth, int], None],
         on_lost: Callable[[Node], None],
         rng: random.Random,
     ) -> EngineLinks:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from pysyncobj.node import Node
 
 from rendezvous_raft.membership import Membership, RaftTimers
+from rendezvous_raft.replication.codec import COMMAND_VERSION
 from rendezvous_raft.replication.raft.guard import FOLLOWER, LEADER, GuardedSyncObj
 from rendezvous_raft.replication.raft.journal import DurableJournal
 from rendezvous_raft.replication.raft.links import Links
@@ -113,6 +114,7 @@ class Member(GuardedSyncObj):
         self._reads: list[tuple[int, int, Node | None, int]] = []
         self._progress: dict[str, Progress] = {}
         self._greeted: dict[str, Birth] = {}
+        self._command_versions: dict[str, int] = {}
         self._asked_in: dict[str, int] = {}
         self._admitted = False
         self._leader_gone = False
@@ -152,7 +154,9 @@ class Member(GuardedSyncObj):
 
         A directory that was there from the beginning remembers them all. Another one is free of
         them once a membership that names it is committed: from then on no majority that its
-        forerunner was part of can elect or commit anything (DESIGN.md, Rejoining).
+        forerunner was part of can elect or commit anything (DESIGN.md, Rejoining). One that names
+        it a voter says so too, committed or not: it was made after the one that let it in was.
+        After a restart nothing else may tell, before there is a leader.
         """
         own = self.membership.find(self.name)
         if self.birth.founding:
@@ -160,6 +164,8 @@ class Member(GuardedSyncObj):
         if not self._admitted:
             committed = self.log.membership_at(max(self.commit_index, self.log.base_index))
             known = committed.find(self.name)
+            if own is not None and own.standing is Standing.VOTER:
+                known = own
             self._admitted = known is not None and known.incarnation == self.birth.incarnation
         return self._admitted
 
@@ -191,9 +197,15 @@ class Member(GuardedSyncObj):
                 self.next_index[peer], self.match_index[peer] = self.last_index() + 1, 0
         self.host.membership_changed()
 
-    def greeted(self, node: Node, birth: Birth) -> None:
-        """A connection of the peer told which directory speaks for it."""
+    def greeted(self, node: Node, birth: Birth, command_version: int = COMMAND_VERSION) -> None:
+        """A connection of the peer told which directory speaks for it, and what it can apply."""
         self._greeted[str(node.id)] = birth
+        self._command_versions[str(node.id)] = command_version
+
+    def command_version(self) -> int:
+        """Highest version of commands that every member said it can apply; 1 of the silent."""
+        others = [self._command_versions.get(str(peer.id), 1) for peer in self.peers]
+        return min([COMMAND_VERSION, *others])
 
     def leader_name(self) -> str | None:
         """The leader that this node knows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from rendezvous_raft import errors
 from rendezvous_raft.membership import (
@@ -12,7 +13,6 @@ from rendezvous_raft.membership import (
     Membership,
     MembershipChange,
 )
-from rendezvous_raft.replication.raft.links import Node
 from rendezvous_raft.replication.raft.rules import Raft
 from rendezvous_raft.replication.raft.storage import DiskFull
 from rendezvous_raft.types import Standing
@@ -76,9 +76,9 @@ def changed(raft: Raft, change: MembershipChange) -> Membership | None:
 
 def _added(membership: Membership, member: MemberConfig) -> Membership | None:
     known = membership.find(member.name)
+    if known is not None and _place(known) == _place(member):
+        return _with_standing(membership, known, member.standing)
     if known is not None:
-        if _place(known) == _place(member):
-            return None
         raise errors.AlreadyExists(
             f"{member.name!r} is a member, in {known.region} at {known.raft_address};"
             " remove it first, or choose another name"
@@ -93,6 +93,18 @@ def _added(membership: Membership, member: MemberConfig) -> Membership | None:
     return membership.with_member(member)
 
 
+def _with_standing(
+    membership: Membership, known: MemberConfig, wanted: Standing
+) -> Membership | None:
+    """A member that is added once more: it can get a vote so, and does not lose one."""
+    votes_or_will = known.standing is not Standing.NON_VOTER
+    if wanted is Standing.NON_VOTER and votes_or_will:
+        raise errors.AlreadyExists(f"{known.name!r} is a member that votes; remove it first")
+    if wanted is Standing.NON_VOTER or votes_or_will:
+        return None
+    return membership.with_member(replace(known, standing=wanted))
+
+
 def _place(member: MemberConfig) -> tuple[str, ...]:
     return (member.region, member.raft_address, member.grpc_address, member.http_address)
 
@@ -100,7 +112,7 @@ def _place(member: MemberConfig) -> tuple[str, ...]:
 def _check_majority(raft: Raft, leaving: str) -> None:
     """Refuses what would leave the cluster unable to go on."""
     staying = [voter for voter in raft.voters if str(voter.id) != leaving]
-    reachable = 1 + sum(1 for voter in staying if raft.links.is_open(Node(voter.id)))
+    reachable = 1 + sum(1 for voter in staying if raft.can_be_reached(voter))
     needed = (len(staying) + 1) // 2 + 1
     if reachable < needed:
         raise errors.Unavailable(

@@ -6,7 +6,7 @@ from typing import Any
 
 from rendezvous_raft.replication.raft.frames import FrameError
 
-_ASK = {"last_index": int, "last_term": int, "transfer": bool}
+_ASK = {"last_index": int, "last_term": int, "transfer": bool, "incarnation": int}
 _FIELDS: dict[str, dict[str, type]] = {
     "pre_vote": _ASK,
     "pre_vote_reply": {},

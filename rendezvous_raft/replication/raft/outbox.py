@@ -1,19 +1,28 @@
 """The durable outbox: nothing leaves a node before what it says is on disk (replication 3).
 
-Every message is stamped with the position of the log at which it was made, and is sent once the
-log is synced to there. The one rule covers votes, acknowledgements, and entries.
+Every message says a term, and some say what is in this node's log. It is stamped with the position
+at which that was written, and is sent once the log is synced to there. The one rule covers votes
+and acknowledgements. A leader's entries say nothing of its own disk, so they leave while it writes
+them too (thesis 10.2.1).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from pysyncobj.node import Node
 
 MESSAGES_HELD_MAX = 10_000
 """Messages that wait for a sync; beyond them new ones are dropped, as a network may do."""
+
+_SAYS_ONLY_A_TERM = ("append", "commit", "snapshot", "forward", "read", "read_reply")
+"""Messages that say nothing of what this node's own log holds. All others wait for everything: a
+type that is forgotten here leaves late, never too early."""
+
+_Held: TypeAlias = tuple[int, Node, dict[str, Any]]
+"""A message that waits for the log to be synced to a position."""
 
 
 class Positions(Protocol):
@@ -25,35 +34,58 @@ class Positions(Protocol):
         ...
 
     @property
+    def term_position(self) -> int:
+        """Where the term and the vote changed last."""
+        ...
+
+    @property
+    def term(self) -> int:
+        """The newest term, synced or not."""
+        ...
+
+    @property
     def synced(self) -> int:
         """Highest position known to be on stable storage."""
         ...
 
 
 class Outbox:
-    """Holds messages until the log is synced to where they were made."""
+    """Holds messages until the log is synced to what they say.
+
+    Messages of either kind keep their order; those that wait for the term alone may overtake
+    others. What is still held when a later term begins never leaves: it may have acknowledged
+    entries that the leader of that term has replaced since, and would be told by a node that knows
+    better.
+    """
 
     def __init__(
         self, positions: Positions, deliver: Callable[[Node, dict[str, Any]], None]
     ) -> None:
         self._positions = positions
         self._deliver = deliver
-        self._held: deque[tuple[int, Node, dict[str, Any]]] = deque()
+        self._for_term: deque[_Held] = deque()
+        self._for_log: deque[_Held] = deque()
         self.dropped = 0
 
     def send(self, node: Node, message: dict[str, Any]) -> None:
         """Delivers now, or when the log is synced."""
-        position = self._positions.position
-        if not self._held and self._positions.synced >= position:
+        positions = self._positions
+        if message["type"] in _SAYS_ONLY_A_TERM:
+            queue, position = self._for_term, positions.term_position
+        else:
+            queue, position = self._for_log, positions.position
+        if not queue and positions.synced >= position:
             self._deliver(node, message)
-        elif len(self._held) < MESSAGES_HELD_MAX:
-            self._held.append((position, node, message))
+        elif len(queue) < MESSAGES_HELD_MAX:
+            queue.append((position, node, message))
         else:
             self.dropped += 1
 
     def release(self) -> None:
         """Delivers what may leave now; called when a sync has ended."""
-        synced = self._positions.synced
-        while self._held and self._held[0][0] <= synced:
-            _, node, message = self._held.popleft()
-            self._deliver(node, message)
+        synced, term = self._positions.synced, self._positions.term
+        for queue in (self._for_term, self._for_log):
+            while queue and queue[0][0] <= synced:
+                _, node, message = queue.popleft()
+                if message["term"] >= term:
+                    self._deliver(node, message)

@@ -76,13 +76,18 @@ def prepare_rejoin(
         raise StorageError(f"{directory}: is in use by another process") from error
     with closing(lock):
         kept = directory / f"{KEPT_PREFIX}{label or time.strftime('%Y%m%d-%H%M%S')}"
-        names = [n for n in layer.listdir(directory) if not n.startswith(KEPT_PREFIX)]
         metadata_file = MetadataFile(layer, directory)
-        if FILE_NAME in names:
+        had_metadata = FILE_NAME in layer.listdir(directory)
+        if had_metadata:
             _keep_copy(layer, directory, kept, metadata_file, identity)
         birth = Birth((rng or random.SystemRandom()).getrandbits(48) + 1, founding=False)
         metadata_file.write(Metadata(identity, birth=birth))
-        moving = [name for name in names if name not in _STAYING]
+        # Only now: a half-written metadata file of a process that was killed has just been used up.
+        moving = [
+            name
+            for name in layer.listdir(directory)
+            if name not in _STAYING and not name.startswith(KEPT_PREFIX)
+        ]
         if moving:
             layer.mkdir(kept)
         for name in moving:
@@ -90,7 +95,7 @@ def prepare_rejoin(
         layer.fsync_dir(directory)
         if moving:
             layer.fsync_dir(kept)
-    return Rejoined(kept if moving or FILE_NAME in names else None, birth.incarnation)
+    return Rejoined(kept if moving or had_metadata else None, birth.incarnation)
 
 
 def _keep_copy(

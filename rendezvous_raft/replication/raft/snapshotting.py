@@ -42,6 +42,10 @@ class SnapshotPolicy:
     entries_kept: int = 2_000
     """Entries before a snapshot that stay in memory, for followers that are a little behind."""
     chunk_bytes: int = 256 * 1024
+    log_bytes_max: int = 32 * 1024 * 1024
+    """Bytes of entries after which one is due, or half of its own size if that is more. The first
+    bounds memory and the time to apply them again at a start, about 3 s; the second how much more
+    is written for snapshots than for the log."""
 
 
 DEFAULT_POLICY = SnapshotPolicy()
@@ -64,6 +68,8 @@ class Snapshots:
         self._clock = clock
         self._observer = observer
         self._newest: SnapshotFile | None = None
+        self._bytes_covered = 0
+        """Of all that was ever added to the journal: what came before the newest snapshot."""
         self._journal: DurableJournal
         self._raft: Raft
         self._taking: asyncio.Task[None] | None = None
@@ -99,15 +105,18 @@ class Snapshots:
 
     def take_if_due(self) -> None:
         """Begins to take a snapshot if the log has grown long."""
-        applied = self._raft.last_applied
-        covered = self._newest.index if self._newest is not None else 1
-        busy = self._taking is not None and not self._taking.done()
-        if (
-            applied - covered >= self._policy.entries_max
-            and not busy
-            and self._retry_at_s <= self._now_s()
-        ):
+        if not self._is_due() or self._retry_at_s > self._now_s():
+            return
+        if self._taking is None or self._taking.done():
             self._taking = asyncio.get_running_loop().create_task(self._take_or_retry_later())
+
+    def _is_due(self) -> bool:
+        covered, size = (self._newest.index, self._newest.size_bytes) if self._newest else (1, 0)
+        entries = self._raft.last_applied - covered
+        log_bytes = self._journal.bytes_added - self._bytes_covered
+        return entries >= self._policy.entries_max or (
+            log_bytes >= max(self._policy.log_bytes_max, size // 2) and entries > 0
+        )
 
     async def _take_or_retry_later(self) -> None:
         """A snapshot that fails costs room in the log, not data; the next try may have space."""
@@ -128,6 +137,7 @@ class Snapshots:
         async with self._one_at_a_time:
             started_s = self._clock.monotonic_s()
             machine, index = self._replica.machine, self._raft.last_applied
+            log_bytes = self._journal.bytes_added
             revision, term = machine.revision, self._journal.term_at(index)
             if term is None:
                 raise errors.Unavailable("nothing has been applied yet")
@@ -137,7 +147,7 @@ class Snapshots:
             chunks = await _encode(machine, membership)
             file = await self._store.save_snapshot(index, term, chunks)
             if self._newest is None or file.index > self._newest.index:
-                self._newest = file
+                self._newest, self._bytes_covered = file, log_bytes
             first_kept = index - self._policy.entries_kept
             if first_kept > self._journal.base_index:
                 self._journal.drop_before(first_kept)
@@ -231,6 +241,7 @@ class Snapshots:
             self._raft.host.halt(f"a snapshot from {node.id} could not be installed: {error}")
             return
         self._journal.restart_at(file.index, file.term, membership)
+        self._bytes_covered = self._journal.bytes_added
         self._raft.installing = False
         self._raft.commit_index = self._raft.last_applied = file.index
         self._raft.use_membership()

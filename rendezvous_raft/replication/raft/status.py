@@ -47,6 +47,7 @@ def cluster_status(
         not_member=not_member or membership.find(member.name) is None,
         unneeded_elections=unneeded_elections,
         read_only=read_only,
+        command_version=raft.command_version() if raft else 1,
     )
 
 

@@ -91,6 +91,8 @@ class DurableLog:
         self._spare = SpareSegment(self._place, self._wal, self._worker)
         self.position = 0
         """Increases with every mutation."""
+        self.term_position = 0
+        """Where the term and the vote changed last."""
         self.synced = 0
         """Highest position known to be on stable storage."""
         self.read_only: str | None = opened.full
@@ -149,6 +151,11 @@ class DurableLog:
         if self.position:
             self._schedule_round()
 
+    @property
+    def term(self) -> int:
+        """The newest term that was stored; on stable storage from `term_position` on."""
+        return self._metadata.term
+
     # Mutations
 
     def append(self, payload: bytes, index: int, term: int) -> None:
@@ -181,6 +188,7 @@ class DurableLog:
         """Stores the term and the vote in it; also when the disk is full."""
         self._metadata = replace(self._metadata, term=term, voted_for=voted_for)
         self._mutated()
+        self.term_position = self.position
 
     def try_recover(self) -> bool:
         """Whether there is room; takes entries again if there is. Waits for no sync."""

@@ -61,7 +61,8 @@ class TcpLinks(EngineLinks):
         peers: addresses of the others, by name.
         positions: how far the log is synced; what is sent waits for it.
         on_connected: is told that a link to a peer stands.
-        on_greeted: is told which directory speaks for a peer that can be heard now.
+        on_greeted: is told which directory speaks for a peer that can be heard now, and which
+            version of commands it knows.
         on_lost: is told that a peer cannot be heard any more.
         rng: chance, for pauses.
         tls: certificates, ours and of those we trust; None for plain text.
@@ -82,7 +83,7 @@ class TcpLinks(EngineLinks):
         peers: Mapping[str, str],
         positions: Positions,
         on_connected: Callable[[Node], None],
-        on_greeted: Callable[[Node, Birth], None],
+        on_greeted: Callable[[Node, Birth, int], None],
         on_lost: Callable[[Node], None],
         rng: random.Random,
         tls: LinkTls | None = None,
@@ -250,7 +251,7 @@ class TcpLinks(EngineLinks):
         self._cut_inbound_of(sender)
         self._inbound[inbound] = None
         self._answer_at(caller)
-        self._on_greeted(Node(sender), caller.birth)
+        self._on_greeted(Node(sender), caller.birth, caller.command_version)
         return sender
 
     def _check_guest(self, caller: Caller) -> None:

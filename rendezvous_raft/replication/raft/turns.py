@@ -62,6 +62,7 @@ class Turns:
         self._stopped = False
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due_s = 0.0
         self._commit_timer: asyncio.TimerHandle | None = None
         self._room_due_s = 0.0
 
@@ -101,10 +102,18 @@ class Turns:
             self._schedule(due_s)
 
     def _schedule(self, due_s: float) -> None:
+        """Lets time pass until a turn is due. A timer that rings earlier looks again then."""
         if self._timer is not None:
+            if self._timer_due_s <= due_s:
+                return
             self._timer.cancel()
+        self._timer_due_s = due_s
         delay_s = max(0.001, due_s - self._clock.monotonic_s())
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self.take)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.take()
 
     def _look_for_room(self) -> None:
         """While the disk is full, tests now and then whether it still is."""

@@ -59,6 +59,10 @@ def main(
 ) -> None:
     """Simulates clusters under faults, each from a seed that replays it exactly.
 
+    Processes are killed and stopped, links cut, disks fail; in a quarter of the seeds an operator
+    adds and removes members, in a fifth members lose their files and rejoin. --nodes is how many
+    found the cluster. The summary says how often each kind of fault began and had an effect.
+
     Ends with status 1 if anything that must hold did not, and names the commands to see it again.
     Ctrl-C ends it early, with a summary.
     """

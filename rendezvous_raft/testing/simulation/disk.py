@@ -98,6 +98,7 @@ class Disk:
     ) -> None:
         self.memory = MemoryFiles()
         self.log = StableLog(lost)
+        self._lost = lost
         self.syncs = 0
         self.failed_calls = 0
         self.full_calls = 0
@@ -150,6 +151,10 @@ class Disk:
         self.log.term, self.log.voted_for = term, voted_for
         self.log.reset(base, terms)
 
+    def begins_anew(self) -> None:
+        """The files are gone, or put aside: nothing of the log is durable any more."""
+        self.log = StableLog(self._lost)
+
     def volatile_files(self) -> list[str]:
         """Files of which a power loss could take something that the last recovery relied on.
 
@@ -158,7 +163,8 @@ class Disk:
         return [
             path.name
             for path in self.memory.paths()
-            if (path.name == FILE_NAME or path.suffix in (_SEGMENT_SUFFIX, SUFFIX))
+            if path.parent == self.directory
+            and (path.name == FILE_NAME or path.suffix in (_SEGMENT_SUFFIX, SUFFIX))
             and (
                 self.memory.has_lost(path)
                 or not all(_is_mark(content) for _, content in self.memory.unsynced(path))

@@ -14,7 +14,9 @@ from typing import Any
 from rendezvous_raft import errors
 from rendezvous_raft.testing.simulation.agenda import Agenda
 from rendezvous_raft.testing.simulation.host import Host
+from rendezvous_raft.testing.simulation.judge import Judge
 from rendezvous_raft.testing.simulation.network import Network
+from rendezvous_raft.testing.simulation.operator import Operator
 from rendezvous_raft.testing.simulation.profile import Profile
 from rendezvous_raft.testing.simulation.trace import Trace
 
@@ -36,6 +38,7 @@ class Faults:
         network: Network,
         hosts: Sequence[Host],
         profile: Profile,
+        judge: Judge,
         rng: random.Random,
         trace: Trace,
     ) -> None:
@@ -49,6 +52,7 @@ class Faults:
         self._profile = profile
         self._rng = rng
         self._trace = trace
+        self._operator = Operator(agenda, hosts, profile, judge, rng, trace, self._bit)
         self._healed = False
         self._patience_s = profile.timers.election_max_s
 
@@ -61,13 +65,16 @@ class Faults:
     def heal(self) -> None:
         """No more faults; everything runs again, on good links and good disks."""
         self._healed = True
+        self._operator.end()
         self._trace.note(self._agenda.now_s, "world", "heals")
         self._network.restore_all()
         for host in self._hosts:
             host.disk.free()
             host.disk.stalled_until_s = 0.0
             host.resume()
-            if host.life is not None and host.life.halted is not None:
+            if self._operator.is_found_out(host):
+                self._operator.bring_back(host)
+            elif host.life is not None and host.life.halted is not None:
                 host.kill(power=False)
             host.start()
 
@@ -78,7 +85,10 @@ class Faults:
             if life is not None and life.halted is not None and not life.loop.stopped:
                 host.halts += 1
                 self._trace.note(self._agenda.now_s, host.name, "halted", life.halted.encode())
-                self._end(host, power=self._rng.random() < 0.3)
+                if self._operator.is_found_out(host):
+                    self._operator.bring_back(host)
+                else:
+                    self._end(host, power=self._rng.random() < 0.3)
 
     def do(self, kind: str) -> None:
         """Makes one fault of a kind, now."""
@@ -135,7 +145,8 @@ class Faults:
         return self._end(self._leader(), power=False)
 
     def _do_kill_all(self) -> bool:
-        return sum(self._end(host, power=False) for host in self._hosts) == len(self._hosts)
+        lived = [host for host in self._hosts if host.lives]
+        return sum(self._end(host, power=False) for host in lived) == len(lived)
 
     def _do_power_loss(self) -> bool:
         return self._end(self._any(), power=True)
@@ -303,6 +314,16 @@ class Faults:
             engine = host.living.engine
             host.run(engine.take_snapshot, lambda task: self._ended("snapshot", task))
         return False
+
+    def _do_change_members(self) -> bool:
+        self._operator.change_members()
+        return False  # counted when it is committed
+
+    def _do_rejoin(self) -> bool:
+        return self._operator.rejoin()
+
+    def _do_empty(self) -> bool:
+        return self._operator.empty()
 
     def _do_transfer(self) -> bool:
         host = self._leader()

@@ -25,19 +25,22 @@ from rendezvous_raft.replication.raft.engine import RaftReplicator
 from rendezvous_raft.replication.raft.files import DiskFull
 from rendezvous_raft.replication.raft.links import EngineLinks
 from rendezvous_raft.replication.raft.links import Node as Peer
-from rendezvous_raft.replication.raft.metadata import Identity
+from rendezvous_raft.replication.raft.memberships import MEMBERSHIP
+from rendezvous_raft.replication.raft.metadata import UNNAMED, Birth, Identity
+from rendezvous_raft.replication.raft.rejoin import prepare_rejoin
 from rendezvous_raft.replication.raft.snapshots import SnapshotFile
 from rendezvous_raft.replication.raft.transport import TcpLinks
-from rendezvous_raft.testing.fake_clock import WALL_BEGIN_MS
 from rendezvous_raft.testing.simulation.agenda import Agenda
 from rendezvous_raft.testing.simulation.disk import Disk, NoThreads
-from rendezvous_raft.testing.simulation.judge import Judge, NodeRecord
+from rendezvous_raft.testing.simulation.electorate import NodeRecord
+from rendezvous_raft.testing.simulation.inputs import ProcessClock, SeededIds
+from rendezvous_raft.testing.simulation.judge import Judge
 from rendezvous_raft.testing.simulation.loop import ProcessLoop
 from rendezvous_raft.testing.simulation.network import Network
 from rendezvous_raft.testing.simulation.profile import Profile
 from rendezvous_raft.testing.simulation.stable_log import WrittenEntry
 from rendezvous_raft.testing.simulation.trace import Trace
-from rendezvous_raft.types import BranchId, CommandId, LeaseId, NodeName, Region, RequestId
+from rendezvous_raft.types import NodeName, Region
 
 T = TypeVar("T")
 
@@ -46,41 +49,6 @@ BOOT_RETRY_S = 1.0
 """After this a process that found no room on its disk is started again."""
 LIMITS = NodeLimits(pulse_interval_ms=5_000)
 """Pulses are entries that do nothing: fewer of them than by default."""
-
-
-class SeededIds:
-    """Implements `node.ports.IdSource` with ids that a seed decides."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-
-    def request_id(self) -> RequestId:
-        """See `IdSource`."""
-        return RequestId(f"r{self._rng.getrandbits(64):016x}")
-
-    def branch_id(self, service: str) -> BranchId:
-        """See `IdSource`."""
-        return BranchId(f"{service}{self._rng.getrandbits(64):016x}")
-
-    def command_id(self) -> CommandId:
-        """See `IdSource`."""
-        return CommandId(self._rng.randbytes(12))
-
-    def lease_id(self) -> LeaseId:
-        """See `IdSource`."""
-        return LeaseId(f"l{self._rng.getrandbits(64):016x}")
-
-
-class _Clock:
-    """Implements `node.ports.Clock` by the clock of a process."""
-
-    def __init__(self, loop: ProcessLoop, wall_jump_ms: Callable[[], int]) -> None:
-        self._wall_jump_ms = wall_jump_ms
-        self.monotonic_s = loop.time
-
-    def wall_ms(self) -> int:
-        """See `Clock`."""
-        return WALL_BEGIN_MS + round(self.monotonic_s() * 1000) + self._wall_jump_ms()
 
 
 class _Links(TcpLinks):
@@ -102,7 +70,7 @@ class Around:
     judge: Judge
     trace: Trace
     profile: Profile
-    members: tuple[MemberConfig, ...]
+    founders: tuple[MemberConfig, ...]
     rng: Callable[[str], random.Random]
     """Chance for a purpose, from the world's seed."""
 
@@ -137,8 +105,12 @@ class Host:
         self.halts = 0
         self.refusals = 0
         """Starts that failed because the disk was full."""
+        self.is_emptied = False
+        """Whether its directory was emptied by hand, and nobody has found out yet."""
         self.wall_jump_ms = 0
         self.life: Life | None = None
+        self.config = MemberConfig(NodeName(name), Region("eu"), f"{name}:1")
+        """As its own configuration names it."""
         self._around = around
         self._rng = around.rng(f"host {name}")
         self._links: _Links | None = None
@@ -201,10 +173,12 @@ class Host:
 
     def _make_life(self, loop: ProcessLoop) -> Life:
         around, profile = self._around, self._around.profile
-        clock = _Clock(loop, lambda: self.wall_jump_ms)
+        clock = ProcessClock(loop, lambda: self.wall_jump_ms)
+        is_founder = self.config in around.founders
         engine = RaftReplicator(
             self_name=NodeName(self.name),
-            members=around.members,
+            members=around.founders if is_founder else (*around.founders, self.config),
+            joining=not is_founder,
             cluster_id=CLUSTER,
             data_dir=self._directory,
             timers=profile.timers,
@@ -280,6 +254,7 @@ class Host:
         terms = [term for _, _, term in log[1:]]
         around.judge.booted(
             self.record,
+            birth=life.raft.birth,
             term=term,
             voted_for=voted_for,
             base=base,
@@ -320,6 +295,37 @@ class Host:
         for grave in self._graves:
             grave.bury()
         self._graves.clear()
+
+    # Its directory, while no process runs
+
+    def rejoin(self) -> None:
+        """`rendezvous server rejoin`: the old files are put aside."""
+        around = self._around
+        around.trace.note(around.agenda.now_s, self.name, "rejoins")
+        self.disk.free()
+        identity, files = Identity(CLUSTER, self.name), self.disk.memory
+        label = str(self.lives)
+        done = prepare_rejoin(self._directory, identity, files=files, rng=self._rng, label=label)
+        self.is_emptied = False
+        self._begins_anew(Birth(done.incarnation, founding=False))
+
+    def empty(self) -> None:
+        """Somebody removes every file of its directory."""
+        around = self._around
+        around.trace.note(around.agenda.now_s, self.name, "emptied")
+        files = self.disk.memory
+        files.fsync_dir(self._directory)
+        for path in files.paths():
+            files.lose(path)
+        self.is_emptied = True
+        self._begins_anew(UNNAMED)
+
+    def _begins_anew(self, birth: Birth) -> None:
+        self.disk.begins_anew()
+        self.record = NodeRecord(self.name, self.disk.log, birth)
+        self._around.judge.electorate.replaces(self.record)
+
+    # Signals
 
     def stop(self) -> None:
         """SIGSTOP: nothing happens in the process."""
@@ -369,6 +375,8 @@ class Host:
         self._around.judge.broke("nothing is raised that nobody catches", f"{self.name}: {what}")
 
     def _wrote(self, entry: WrittenEntry) -> None:
+        if entry.payload[:1] == MEMBERSHIP:
+            self._see_commits()  # that of the one before may have come in this very turn
         self._around.judge.wrote(self.record, entry)
 
     def _lost(self, index: int, term: int) -> None:

@@ -20,51 +20,19 @@ from rendezvous_raft.core.commands import (
 )
 from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.core.results import Applied
+from rendezvous_raft.membership import Membership
 from rendezvous_raft.replication.codec import CodecError, decode_entry
 from rendezvous_raft.replication.raft.guard import REGULAR
 from rendezvous_raft.replication.raft.journal import DurableJournal
-from rendezvous_raft.testing.simulation.stable_log import StableLog, WrittenEntry
+from rendezvous_raft.replication.raft.memberships import MEMBERSHIP
+from rendezvous_raft.replication.raft.metadata import Birth
+from rendezvous_raft.testing.simulation.electorate import Electorate, NodeRecord
+from rendezvous_raft.testing.simulation.stable_log import WrittenEntry
+from rendezvous_raft.testing.simulation.verdict import Tally, Violation
 
 DIGEST_INTERVAL = 64
 """Entries between digests of the whole state."""
 _NOT_TERMS_OF_THEIR_OWN = ("pre_vote", "pre_vote_reply")
-
-
-@dataclass(slots=True)
-class Tally:
-    """How often an invariant was evaluated."""
-
-    evaluated: int = 0
-    meaningful: int = 0
-    """Of these, how often it could have failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """Something that must never happen has happened."""
-
-    now_s: float
-    invariant: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"at {self.now_s:.4f} s: {self.invariant}: {self.what}"
-
-
-@dataclass(slots=True)
-class NodeRecord:
-    """What the judge knows of a node, across its lives."""
-
-    name: str
-    stable: StableLog
-    term_out: int = 0
-    """Highest term that has left it."""
-    committed: int = 1
-    """Of this life."""
-    applied: int = 1
-    led_term: int = 0
-    believed: dict[str, int] = field(default_factory=dict)
-    """As leader: up to where it takes others to have its log."""
 
 
 @dataclass(slots=True)
@@ -82,8 +50,7 @@ class _Committed:
 class Judge:
     """One for each world. Times are those of the world."""
 
-    quorum: int
-    nodes: dict[str, NodeRecord] = field(default_factory=dict)
+    electorate: Electorate
     now_s: float = 0.0
     violations: list[Violation] = field(default_factory=list)
     tallies: dict[str, Tally] = field(default_factory=dict)
@@ -97,8 +64,7 @@ class Judge:
     refused: dict[bytes, None] = field(default_factory=dict)
     """Commands that certainly were not and will not be applied."""
     _written: dict[tuple[int, int], bytes] = field(default_factory=dict)
-    _leaders: dict[int, str] = field(default_factory=dict)
-    _votes: dict[tuple[str, int], str] = field(default_factory=dict)
+    _leaders: dict[int, NodeRecord] = field(default_factory=dict)
     _digests: dict[int, str] = field(default_factory=dict)
     _results: dict[bytes, Applied] = field(default_factory=dict)
     _commands: dict[bytes, None] = field(default_factory=dict)
@@ -145,18 +111,18 @@ class Judge:
             self._is_durable(node, message["installed"])
 
     def _one_leader(self, node: NodeRecord, term: int) -> None:
-        leader = self._leaders.setdefault(term, node.name)
-        if leader != node.name or node.led_term != term:
+        leader = self._leaders.setdefault(term, node)
+        if leader is not node or node.led_out != term:
             self.check(
                 "one leader per term",
-                leader == node.name,
-                f"{leader} and {node.name} both lead in term {term}",
+                leader is node,
+                f"{leader.name} and {node.name} both lead in term {term}",
                 meaningful=len(self._leaders) > 1,
             )
-            node.led_term = term
+            node.led_out = term
 
     def _one_vote(self, node: NodeRecord, term: int, candidate: str) -> None:
-        vote = self._votes.setdefault((node.name, term), candidate)
+        vote = node.votes.setdefault(term, candidate)
         self.check(
             "one vote per term",
             vote == candidate,
@@ -168,6 +134,13 @@ class Judge:
             durable == (term, candidate) or node.stable.term > term,
             f"{node.name} votes in term {term} for {candidate}, on disk is {durable}",
         )
+        if not node.birth.founding:
+            self.check(
+                "who may have forgotten a promise does not vote before it is let in",
+                self.electorate.was_let_in(node),
+                f"{node.name} votes in term {term} for {candidate}, and no committed membership"
+                " names its directory",
+            )
 
     def _is_durable(self, node: NodeRecord, index: int) -> None:
         self.check(
@@ -181,6 +154,13 @@ class Judge:
     def wrote(self, node: NodeRecord, entry: WrittenEntry) -> None:
         """An entry went to a log."""
         key = (entry.index, entry.term)
+        if entry.payload[:1] == MEMBERSHIP:
+            self.check(
+                "one voter changes at a time",
+                self.electorate.wrote(entry.index, entry.term, entry.payload),
+                f"{node.name} changes more than one voter of any membership that is committed,"
+                f" by entry {entry.index} of term {entry.term}",
+            )
         first = self._written.setdefault(key, entry.payload)
         self.check(
             "log matching",
@@ -202,6 +182,7 @@ class Judge:
         self,
         node: NodeRecord,
         *,
+        birth: Birth,
         term: int,
         voted_for: str | None,
         base: int,
@@ -209,13 +190,14 @@ class Judge:
         volatile: Sequence[str],
     ) -> None:
         """A new life has recovered this from its disk."""
+        node.birth = birth
         self.check(
             "terms never go down",
             term >= max(node.stable.term, node.term_out),
             f"{node.name} is back in term {term}, was in {node.stable.term}",
             meaningful=node.term_out > 0,
         )
-        vote = self._votes.get((node.name, term))
+        vote = node.votes.get(term)
         self.check(
             "votes survive",
             vote is None or vote == voted_for,
@@ -231,9 +213,9 @@ class Judge:
 
     def begins(self, node: NodeRecord) -> None:
         """A new life begins, knowing nothing yet."""
-        self.nodes[node.name] = node
+        self.electorate.nodes[node.name] = node
         node.committed = node.applied = 1
-        node.led_term = 0
+        node.led_out = node.led_term = 0
 
     def _committed_survives(self, node: NodeRecord, base: int, terms: Sequence[int]) -> None:
         stable = node.stable
@@ -275,7 +257,7 @@ class Judge:
             known = self.log.get(index)
             if known is None:
                 self.log[index] = _Committed(of_term, term, payload, _commands_in(payload))
-                self._first_commit(node, index, self.log[index])
+                self._first_commit(node, index, self.log[index], log.membership)
             else:
                 self.check(
                     "committed entries never change",
@@ -284,14 +266,16 @@ class Judge:
                 )
         node.committed = max(node.committed, upto)
 
-    def _first_commit(self, node: NodeRecord, index: int, entry: _Committed) -> None:
-        nodes = self.nodes.values()
-        durable = [other.name for other in nodes if other.stable.holds(index, entry.term)]
+    def _first_commit(
+        self, node: NodeRecord, index: int, entry: _Committed, membership: Membership
+    ) -> None:
+        durable = self.electorate.holders(membership, index, entry.term)
         self.check(
             "a majority has it on disk before it is committed",
-            len(durable) >= self.quorum,
+            len(durable) >= self.electorate.majority(membership),
             f"{node.name} commits entry {index} of term {entry.term}; only on disk of {durable}",
         )
+        self.electorate.commits(index, entry.payload)
         self.last_committed = max(self.last_committed, index)
         for command in entry.commands:
             self._commands[command.command_id] = None
@@ -314,6 +298,12 @@ class Judge:
             f"{node.name} leads in term {term} without the committed entry {index}",
             meaningful=known is not None,
         )
+        electors = self.electorate.electors(log.membership, node.name, term)
+        self.check(
+            "a majority elects a leader",
+            node.name in electors and len(electors) >= self.electorate.majority(log.membership),
+            f"{node.name} leads in term {term}, elected by {electors} alone",
+        )
 
     def believes(
         self, node: NodeRecord, term: int, matches: Mapping[Any, int], log: DurableJournal
@@ -324,13 +314,16 @@ class Judge:
             if node.believed.get(name, 0) == index:
                 continue
             node.believed[name] = index
-            follower = self.nodes[name]
+            if log.membership.find(name) is None:
+                continue  # what is left of one that was removed counts for nothing
+            follower = self.electorate.nodes[name]
             of_term = log.term_at(index)
             # One that is in a later term may have been told to drop it since.
             if index and of_term is not None and follower.stable.term <= term:
                 self.check(
                     "leaders believe what was acknowledged to them",
-                    follower.stable.term == term and follower.stable.holds(index, of_term),
+                    (follower.stable.term == term and follower.stable.holds(index, of_term))
+                    or self.electorate.was_held(name, index, of_term, term=term),
                     f"{node.name} takes {name} to have entry {index} of term {of_term}",
                 )
 

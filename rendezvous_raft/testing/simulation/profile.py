@@ -7,7 +7,7 @@ without it.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from rendezvous_raft.membership import RaftTimers
 from rendezvous_raft.replication.raft.snapshotting import SnapshotPolicy
@@ -41,6 +41,10 @@ FAULTS = (
     "wall_jump",
 )
 """Kinds of faults; `faults.py` says what each does."""
+CHANGES_SHARE = 0.25
+"""Of the worlds: those whose members change."""
+REJOINS_SHARE = 0.2
+"""Of the worlds: those in which members lose their files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,9 @@ class Profile:
     """The kind of a world. Times in seconds."""
 
     nodes: int = 3
+    """That found the cluster."""
+    spares: int = 0
+    """Machines beside them, which may become members."""
     duration_s: float = 30.0
     """Of all of it, with the time after healing."""
     quiet_s: float = 8.0
@@ -94,7 +101,7 @@ def draw_profile(rng: random.Random, *, nodes: int, duration_s: float) -> Profil
     share = rng.choice((0.15, 0.3, 0.5))
     faults = tuple(kind for kind in FAULTS if rng.random() < share)
     entries_max = rng.choice((10, 30, 80, 20_000))
-    return Profile(
+    profile = Profile(
         nodes=nodes,
         duration_s=duration_s,
         timers=timers,
@@ -118,3 +125,16 @@ def draw_profile(rng: random.Random, *, nodes: int, duration_s: float) -> Profil
         deadline_s=rng.choice((0.5, 2.0, 5.0)),
         use_cases=rng.random() < 0.25,
     )
+    return _with_changing_members(profile, rng)
+
+
+def _with_changing_members(profile: Profile, rng: random.Random) -> Profile:
+    """Adds what few worlds have; drawn last, so that the others are as if it did not exist."""
+    faults, spares = profile.faults, 0
+    if rng.random() < CHANGES_SHARE:
+        faults += ("change_members",) * rng.choice((1, 2, 4))
+        spares = rng.choice((1, 1, 2))
+    if rng.random() < REJOINS_SHARE:
+        faults += ("rejoin",) * rng.choice((1, 1, 2))
+        faults += ("empty",) * (rng.random() < 0.3)
+    return replace(profile, faults=faults, spares=spares)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
-from rendezvous_raft.testing.simulation.judge import Tally
+from rendezvous_raft.testing.simulation.verdict import Tally
 from rendezvous_raft.testing.simulation.workload import Outcomes
 from rendezvous_raft.testing.simulation.world import Report, World
 

@@ -76,7 +76,7 @@ class Waiters:
         """Each begins after a pause of its own."""
         if self._profile.use_cases:
             for number in range(WAITERS):
-                self._pause(self._hosts[number % len(self._hosts)])
+                self._pause(self._hosts[number % self._profile.nodes])
 
     def end(self) -> None:
         """No call begins any more."""

@@ -103,7 +103,7 @@ class Clients:
     def begin(self) -> None:
         """Each client begins after a pause of its own, on a node of its own."""
         for number in range(self._profile.clients):
-            home = self._hosts[number % len(self._hosts)]
+            home = self._hosts[number % self._profile.nodes]
             self._pause(home)
 
     def end(self) -> None:

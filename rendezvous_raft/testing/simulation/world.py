@@ -16,17 +16,20 @@ from dataclasses import dataclass, field
 from rendezvous_raft.core.commands import Barrier
 from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.core.results import Applied
-from rendezvous_raft.membership import MemberConfig
+from rendezvous_raft.membership import MemberConfig, Membership
 from rendezvous_raft.testing.simulation.agenda import Agenda
+from rendezvous_raft.testing.simulation.electorate import Electorate, NodeRecord
 from rendezvous_raft.testing.simulation.faults import Faults
 from rendezvous_raft.testing.simulation.host import Around, Host
-from rendezvous_raft.testing.simulation.judge import Judge, NodeRecord, Tally, Violation
+from rendezvous_raft.testing.simulation.judge import Judge
 from rendezvous_raft.testing.simulation.loop import Spinning
 from rendezvous_raft.testing.simulation.network import Link, Network
 from rendezvous_raft.testing.simulation.profile import Profile, draw_profile
 from rendezvous_raft.testing.simulation.stable_log import StableLog
 from rendezvous_raft.testing.simulation.trace import Trace
+from rendezvous_raft.testing.simulation.verdict import Tally, Violation
 from rendezvous_raft.testing.simulation.waits import Waiters
+from rendezvous_raft.testing.simulation.watchers import Watchers
 from rendezvous_raft.testing.simulation.workload import Clients, Outcomes
 from rendezvous_raft.types import CommandId, NodeName, Region
 
@@ -79,8 +82,12 @@ class World:
         )
         self.agenda = Agenda()
         self.trace = Trace(keep)
-        names = [f"n{number}" for number in range(1, self.profile.nodes + 1)]
-        self.judge = Judge(quorum=len(names) // 2 + 1)
+        count = self.profile.nodes
+        names = [f"n{number}" for number in range(1, count + self.profile.spares + 1)]
+        founders = tuple(
+            MemberConfig(NodeName(name), Region("eu"), f"{name}:1") for name in names[:count]
+        )
+        self.judge = Judge(Electorate(Membership(founders)))
         self.network = Network(
             self.agenda,
             self.rng("network"),
@@ -89,9 +96,8 @@ class World:
             self.profile.grid_s,
             self._arrives,
         )
-        members = tuple(MemberConfig(NodeName(name), Region("eu"), f"{name}:1") for name in names)
         around = Around(
-            self.agenda, self.network, self.judge, self.trace, self.profile, members, self.rng
+            self.agenda, self.network, self.judge, self.trace, self.profile, founders, self.rng
         )
         self.hosts = [Host(around, name) for name in names]
         parts = (self.hosts, self.profile)
@@ -99,7 +105,12 @@ class World:
         self.waiters = Waiters(
             self.agenda, *parts, self.judge, self.clients.facts, self.rng("waiters")
         )
-        self.faults = Faults(self.agenda, self.network, *parts, self.rng("faults"), self.trace)
+        self.watchers = Watchers(
+            self.agenda, self.members, self.profile, self.judge, self.rng("watchers")
+        )
+        self.faults = Faults(
+            self.agenda, self.network, *parts, self.judge, self.rng("faults"), self.trace
+        )
 
     def rng(self, purpose: str) -> random.Random:
         """Chance for a purpose; the same for every process that runs this seed."""
@@ -120,6 +131,7 @@ class World:
                 self.begin()
                 self.clients.begin()
                 self.waiters.begin()
+                self.watchers.begin()
                 self.faults.begin()
                 self.advance(self.profile.heal_s)
                 self.heal()
@@ -145,8 +157,8 @@ class World:
                 gc.enable()
 
     def begin(self) -> None:
-        """Starts every machine."""
-        for host in self.hosts:
+        """Starts the founders' machines."""
+        for host in self.hosts[: self.profile.nodes]:
             host.start()
         self._look()
 
@@ -181,23 +193,24 @@ class World:
         self.advance(self.profile.quiet_s * 3 / 4)
         self.clients.end()
         self.waiters.end()
+        self.watchers.end()
         end_s = self.agenda.now_s + CONVERGE_S
         taken: dict[str, None] = {}
         while not self._is_settled(taken) and self.agenda.now_s < end_s:
             for number, host in enumerate(self.hosts):
-                if host.name not in taken and host.is_up:
+                if host.name not in taken and host.is_up and self._is_member(host):
                     self._write(host, number, taken)
             self.advance(self.profile.quiet_s / 8)
         if judge.violations:
             return
         judge.check(
             "after healing every node takes writes",
-            len(taken) == len(self.hosts),
+            all(host.name in taken for host in self.members()),
             f"only {', '.join(taken) or 'nobody'} did within {CONVERGE_S} s: {self.state_line()}",
         )
         judge.check(
             "after healing every node converges",
-            self._is_settled(taken),
+            self._has_converged(taken),
             f"not within {CONVERGE_S} s: {self.state_line()}",
         )
         if not judge.violations:
@@ -205,14 +218,26 @@ class World:
         self.advance(self.profile.duration_s - self.agenda.now_s)
 
     def _is_settled(self, taken: dict[str, None]) -> bool:
-        """Whether every node has taken a write, and all have applied everything."""
-        return bool(self.judge.violations) or (
-            len(taken) == len(self.hosts)
-            and all(
-                host.is_up and host.living.raft.last_applied == self.judge.last_committed
-                for host in self.hosts
-            )
+        return self._has_converged(taken) and (
+            bool(self.judge.violations) or self.watchers.are_settled()
         )
+
+    def _has_converged(self, taken: dict[str, None]) -> bool:
+        """Whether every member has taken a write, has applied everything, and votes if it shall."""
+        return bool(self.judge.violations) or (
+            all(host.name in taken and self._is_level(host) for host in self.members())
+            and self.judge.electorate.is_settled()
+        )
+
+    def _is_level(self, host: Host) -> bool:
+        return host.is_up and host.living.raft.last_applied == self.judge.last_committed
+
+    def members(self) -> list[Host]:
+        """The machines of the members in force."""
+        return [host for host in self.hosts if self._is_member(host)]
+
+    def _is_member(self, host: Host) -> bool:
+        return self.judge.electorate.committed.find(host.name) is not None
 
     def _write(self, host: Host, number: int, taken: dict[str, None]) -> None:
         engine, loop = host.living.engine, host.living.loop
@@ -232,12 +257,13 @@ class World:
         for index in range(2, judge.last_committed + 1):
             for command in judge.log[index].commands:
                 machine.apply(command)
-        for host in self.hosts:
+        for host in self.members():
             life = host.living
             judge.state(host.record, life.raft.last_applied, life.engine.state)
             self._has_what_was_acknowledged(host)
         judge.state(NodeRecord("the log", StableLog()), judge.last_committed, machine)
         self.waiters.check()
+        self.watchers.check()
 
     def _has_what_was_acknowledged(self, host: Host) -> None:
         state, facts = host.living.engine.state.state, self.clients.facts
@@ -287,6 +313,7 @@ class World:
                 "replayed": counts.replayed,
                 "waits released": self.waiters.released,
                 "waits timed out": self.waiters.timed_out,
+                "group streams": self.watchers.streams,
                 "syncs": sum(host.disk.syncs for host in self.hosts),
                 "lives": sum(host.lives for host in self.hosts),
                 "halts": sum(host.halts for host in self.hosts),

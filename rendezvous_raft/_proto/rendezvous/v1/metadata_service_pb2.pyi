@@ -1386,7 +1386,9 @@ class SubscribeRequest(_message.Message):
     still open are not listed again.
     """
     group: _builtins.str
-    """Members of one group on a node share the branches; empty: everything comes here."""
+    """Members of one group share the branches, on whichever nodes they subscribe; empty: everything
+    comes here.
+    """
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only branches with one of these tags; empty: all."""
