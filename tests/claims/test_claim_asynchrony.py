@@ -98,7 +98,7 @@ async def test_services_that_wait_for_each_other_do_not_hold_each_other(world: W
     """
     # semantics: S5.1, R7
     eu, us = await world.client("eu"), await world.client("us")
-    cart = await eu.register_branch("cart", regions=["eu"])
+    cart = await eu.register_branch("cart", regions=["eu"], zone="cart")
     request_id = cart.request_id
     stock = await eu.register_branch("stock", regions=["eu"], request_id=request_id)
     waiting = us.wait_request(
@@ -107,9 +107,15 @@ async def test_services_that_wait_for_each_other_do_not_hold_each_other(world: W
     for_cart = await blocked(us, request_id, waiting)
     found = await until_described(eu, request_id, lambda found: bool(found.waiters))
     assert [(waiter.node, waiter.leased) for waiter in found.waiters] == [("n2", True)]
-    scope = results.ScopeDescription(waiter_service="cart")
+    scope = results.ScopeDescription(zone="cart", waiter_service="cart")
     found = await eu.describe_request(request_id, scope=scope)
     verdicts = {branch.branch_id: branch.verdict for branch in found.branches}
-    assert verdicts == {cart.branch_id: Verdict.HOLDS, stock.branch_id: Verdict.SERVICE_WAITS}
+    assert verdicts == {cart.branch_id: Verdict.OWN_ZONE, stock.branch_id: Verdict.SERVICE_WAITS}
+    # cart waits for everybody else, and so for nobody: stock waits for cart, and cart goes on.
+    whole = await eu.wait_request(
+        request_id, region="", zone="cart", waiter_service="cart", timeout=20
+    )
+    assert whole.outcome is WaitOutcome.IMMEDIATE
+    assert not for_cart.done()
     await eu.close_branch(cart.branch_id, "eu")
     assert (await for_cart).outcome is WaitOutcome.BLOCKED
