@@ -274,7 +274,8 @@ class Judge:
             )
             # One whose end got lost is found by the next pulse of its node.
             since_s = self._stray_s.get(lease_id)
-            if not nothing_in_the_way:
+            begins_late = wait.ended_step < world.step == world.lease_steps[lease_id]
+            if not nothing_in_the_way or begins_late:
                 self._stray_s[lease_id] = world.now_s
                 continue
             world.check(

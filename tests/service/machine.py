@@ -25,7 +25,7 @@ from operations import (
     Subscribe,
     Wait,
 )
-from world import LIMITS, NODES, Call, World
+from world import NODES, PULSE_S, Call, World
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ SERVICES = ("post", "media", "feed")
 REGIONS = tuple(NODES.values())
 TAGS = ("", "t", "u")
 ZONES = ("", "a", "b")
-ENOUGH_S = 2 * LIMITS.lease_ttl_ms / 1000
+ENOUGH_S = 4 * PULSE_S
 """After this nothing of a fault that is over is left."""
 
 some = st.integers(0, 999)
@@ -234,6 +234,29 @@ class Service(RuleBasedStateMachine):
         name, region = self.pick(list(self.world.model.open), which)
         self.call("close_what_is_open", node, Close(((name, region),)))
 
+    def blocked(self) -> list[tuple[Call, str]]:
+        """Waits, each with a branch of its region that keeps it blocked."""
+        model = self.world.model
+        return [
+            (call, name)
+            for call in self.world.in_progress(Wait)
+            if call.life.alive and call.operation.request in model.active
+            for name in model.blocking(call.operation.request, call.operation.scope)
+        ]
+
+    @precondition(lambda self: self.blocked())
+    @rule(node=some, which=some, here=st.booleans(), hold=st.booleans())
+    def close_for_a_waiter(self, node: int, which: int, here: bool, hold: bool) -> None:
+        """What it waits for; with `here` at its own node, which releases it before the commit."""
+        call, name = self.pick(self.blocked(), which)
+        places = [place for other, place in self.world.model.open if other == name]
+        place = call.operation.scope.region if call.operation.scope.region in places else places[0]
+        at = call.name if here else self.pick(self.living, node)
+        self.world.log.holding = self.world.log.holding or hold
+        self.world.call(at, Close(((name, place),)))
+        held = "the leader holds back what is proposed\n" if hold else ""
+        self.done("close_for_a_waiter", f"{held}{at}: {Close(((name, place),))}")
+
     @rule(
         node=some,
         closes=st.lists(st.tuples(names, places), min_size=2, max_size=3, unique=True),
@@ -271,6 +294,36 @@ class Service(RuleBasedStateMachine):
     @rule(node=some, request=requests, scope=mutual_scopes, timeout_s=timeouts)
     def wait_mutually(self, node: int, request: str, scope: Scope, timeout_s: float) -> None:
         self.call("wait_mutually", node, Wait(request, scope, timeout_s or 30.0))
+
+    def zones(self) -> list[tuple[str, str, str]]:
+        """Requests with two zones in which something is open, the lesser one first."""
+        model = self.world.model
+        found: dict[str, dict[str, None]] = {}
+        for name, _ in model.open:
+            request, branch = model.branches[name]
+            found.setdefault(request, {})[branch.zone] = None
+        return [
+            (request, lesser, greater)
+            for request, zones in found.items()
+            for lesser in zones
+            for greater in zones
+            if lesser < greater
+        ]
+
+    @precondition(lambda self: self.zones())
+    @rule(node=some, other=some, which=some, lesser_first=st.booleans())
+    def wait_for_each_other(
+        self, node: int, other: int, which: int, lesser_first: bool
+    ) -> None:
+        """Two zones of a request, on any nodes; the greater one gives way (semantics S5)."""
+        request, *zones = self.pick(self.zones(), which)
+        lines = []
+        for number, zone in zip((node, other), sorted(zones, reverse=not lesser_first), strict=True):
+            name = self.pick(self.living, number)
+            wait = Wait(request, Scope(zone=zone))
+            self.world.call(name, wait)
+            lines.append(f"{name}: {wait}")
+        self.done("wait_for_each_other", "\n".join(lines))
 
     @rule(
         node=some,
@@ -486,7 +539,7 @@ class Service(RuleBasedStateMachine):
         for stream in world.streams:
             self.read_again(stream)
 
-    @precondition(lambda self: self.dead or self.lagging or self.cut or self.world.log.holding)
+    @precondition(lambda self: self.dead or self.lagging or self.cut)
     @rule()
     def recover(self) -> None:
         self.all_is_well()

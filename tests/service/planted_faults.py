@@ -140,7 +140,6 @@ def repeating_a_registration_is_activity(patch: pytest.MonkeyPatch) -> None:
         return answer
 
     patch.setattr(StateMachine, "_register_branches", register_branches)
-    _forget_methods(patch)
 
 
 def other_content_is_taken_for_the_same(patch: pytest.MonkeyPatch) -> None:
@@ -265,10 +264,6 @@ def cancelled_writes_keep_their_place(patch: pytest.MonkeyPatch) -> None:
         self.proposals -= 1
 
     patch.setattr(Admission, "proposal", proposal)
-
-
-def _forget_methods(_patch: pytest.MonkeyPatch) -> None:
-    """Machines look their methods up when they are made; those of a test are made after."""
 
 
 PLANTS: tuple[tuple[Plant, str], ...] = (

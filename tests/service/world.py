@@ -41,12 +41,12 @@ NODES = {"n1": "eu", "n2": "us", "n3": "ap"}
 LIMITS = NodeLimits(
     call_timeout_ms_max=5_000,
     wait_timeout_ms_max=30_000,
-    subscription_queue_len_max=4,
+    subscription_queue_len_max=2,
     entries_unpaced_max=64,  # two entries of one instant are two entries, as with time between
     settled_ttl_ms=6_000,
     open_ttl_ms=12_000,
     tombstone_ttl_ms=20_000,
-    lease_ttl_ms=6_000,
+    lease_ttl_ms=20_000,
     pulse_interval_ms=2_000,
     pulse_elapsed_ms_max=5_000,
 )
@@ -245,6 +245,8 @@ class World:
         """Subscriptions that are not judged to their end."""
         self.leases: dict[str, Call] = {}
         """The waits behind the leases."""
+        self.lease_steps: dict[str, int] = {}
+        """The steps in which the leases began."""
         self.fresh: dict[str, list[int]] = {}
         """When each name was registered; more than once if it was forgotten in between."""
         self.acknowledged = 0
@@ -386,6 +388,8 @@ class World:
 
     def bury(self) -> None:
         """Frees what the processes held."""
+        for call in self.calls:
+            self._end(call, "GONE")
         for life in (*self._graves, *self.lives.values()):
             life.loop.bury()
 
@@ -432,6 +436,8 @@ class World:
                 self.acknowledged = max(self.acknowledged, call.answer.revision)
 
     def _end(self, call: Call, status: str) -> None:
+        if call.status:
+            return  # it went with its node, and what its coroutine still says is void
         call.status, call.ended_s, call.ended_step = status, self.now_s, self.step
         self.seen[f"{call.operation.method}: {call.facts.get('rendezvous-code', status)}"] += 1
 
@@ -506,7 +512,8 @@ class World:
                 return self._tell_closes(model, command, operation)
             case c.BeginWait(), Wait():
                 ends_ms = model.time_ms + LIMITS.lease_ttl_ms
-                self.leases[command.lease_id] = origin.call
+                self.leases.setdefault(command.lease_id, origin.call)
+                self.lease_steps.setdefault(command.lease_id, self.step)
                 lease = Lease(operation.request, operation.scope, origin.name, ends_ms)
                 return model.begin_wait(command.lease_id, lease)
             case c.EndWait(), _:
