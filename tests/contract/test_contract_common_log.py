@@ -14,9 +14,7 @@ NAMES = ("n1", "n2", "n3")
 
 
 def member(log: CommonLog, name: str) -> LogReplicator:
-    return LogReplicator(
-        log, name, clock=CLOCK, limits=NodeLimits(), post=soon_on_the_running_loop
-    )
+    return LogReplicator(log, name, clock=CLOCK, limits=NodeLimits(), post=soon_on_the_running_loop)
 
 
 class CommonLogEngines(Engines):

@@ -1,17 +1,22 @@
-"""Whether an answer, or an error, is what the model says it must be at the revision that it names."""
+"""Whether an answer, or an error, is what the model says at the revision that it names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from lives import Call
 from model import Model
 from operations import Check, Close, Dependencies, Describe, Register, RegisterRequest, Wait
-from world import Call, World
+from world import World
 
 from rendezvous_raft._proto.rendezvous.v1 import types_pb2
 
-STATUS = {"open": types_pb2.STATUS_OPEN, "closed": types_pb2.STATUS_CLOSED, "unknown": types_pb2.STATUS_UNKNOWN}
+STATUS = {
+    "open": types_pb2.STATUS_OPEN,
+    "closed": types_pb2.STATUS_CLOSED,
+    "unknown": types_pb2.STATUS_UNKNOWN,
+}
 REFUSED = {
     "conflict": ("ALREADY_EXISTS", "conflict"),
     "expired": ("FAILED_PRECONDITION", "expired"),
@@ -323,7 +328,9 @@ def _judge_description(world: World, call: Call, model: Model) -> None:
             b.parent,
             b.monitored,
             f"at {b.name}".encode(),
-            sorted((p, STATUS["open" if (b.name, p) in model.open else "closed"]) for p in b.places),
+            sorted(
+                (p, STATUS["open" if (b.name, p) in model.open else "closed"]) for p in b.places
+            ),
         )
         for b in model.of(operation.request)
     ]
