@@ -29,6 +29,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "service"))
 Service: Any = importlib.import_module("machine").Service
+TALLY: Any = importlib.import_module("steps").TALLY
 
 PHASES = (hypothesis.Phase.generate, hypothesis.Phase.shrink)
 PLAIN_LINE_S = 10.0
@@ -109,33 +110,33 @@ def _progress(examples: int) -> Progress:
 
     def told() -> None:
         nonlocal last_s
-        steps = Service.rules_done.total()
-        progress.update(task, completed=Service.examples, steps=steps)
+        steps = TALLY.rules.total()
+        progress.update(task, completed=TALLY.examples, steps=steps)
         if not console.is_terminal and time.monotonic() >= last_s + PLAIN_LINE_S:
             last_s = time.monotonic()
-            print(f"{Service.examples} examples, {steps} steps", flush=True)
+            print(f"{TALLY.examples} examples, {steps} steps", flush=True)
 
-    Service.told = staticmethod(told)
+    TALLY.told = told
     return progress
 
 
 def _print(cpu_s: float) -> None:
-    examples, steps = Service.examples, Service.rules_done.total()
+    examples, steps = TALLY.examples, TALLY.rules.total()
     console = Console()
     console.print(
         f"{examples} examples, {steps} steps, {cpu_s:.0f} s of CPU, "
         f"{1000 * cpu_s / max(examples, 1):.0f} ms an example"
     )
     rules = Table("rule", "steps", title="Rules")
-    for name, count in sorted(Service.rules_done.items()):
+    for name, count in sorted(TALLY.rules.items()):
         rules.add_row(name, str(count))
     console.print(rules)
     properties = Table("property", "looked at", "not vacuous", title="Properties")
-    for name, count in sorted(Service.looked.items()):
-        properties.add_row(name, str(count), str(Service.meaningful[name]))
+    for name, count in sorted(TALLY.looked.items()):
+        properties.add_row(name, str(count), str(TALLY.meaningful[name]))
     console.print(properties)
     happened = Table("what happened", "times", title="Ends of calls, and what else was seen")
-    for name, count in sorted(Service.seen.items()):
+    for name, count in sorted(TALLY.seen.items()):
         happened.add_row(name, str(count))
     console.print(happened)
 

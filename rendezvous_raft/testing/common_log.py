@@ -1,15 +1,15 @@
 """Nodes over one simulated log: what Raft agrees on, without Raft.
 
 A `CommonLog` is the log that the members of a cluster share. Who leads, who is cut off, which
-entries are committed when, and how far each member has applied them is decided by whoever holds the
-log: a test, or a user who wants to see what his program does when a proposal ends unknown.
-A `LogReplicator` is a member. Everything but the agreement is the product's own: batches, re-sending
-and the ends of proposals (`GroupCommit`), applying (`Replica`), reading (`ReadBarriers`), codec and
+entries are committed when, and how far each member has applied them is decided by whoever holds
+the log: a test, or a user who wants to see what his program does when a proposal ends unknown.
+A `LogReplicator` is a member. Everything but the agreement is the product's own: batches, their
+re-sending and ends (`GroupCommit`), applying (`Replica`), reading (`ReadBarriers`), codec and
 snapshots. Nothing takes time and nothing is random, so a history is the same each time.
 
-What it promises is what Raft promises: a committed entry stays; entries that were not committed when
-a leader fell are a prefix kept by its successor, and the rest is lost; a leader that is cut off
-commits nothing and confirms no read, though it believes to lead until it is told otherwise.
+What it promises is what Raft promises: a committed entry stays; of entries that were not committed
+when a leader fell, a prefix is kept by its successor and the rest is lost; a leader that is cut
+off commits nothing and confirms no read, though it believes to lead until it is told otherwise.
 """
 
 from __future__ import annotations

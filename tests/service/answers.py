@@ -1,13 +1,14 @@
-"""Whether an answer, or an error, is what the model says it must be at the revision that it names."""
+"""Whether an answer, or an error, is what the model says at the revision that it names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from lives import Call
 from model import Model
 from operations import Check, Close, Dependencies, Describe, Register, RegisterRequest, Wait
-from world import Call, World
+from world import World
 
 from rendezvous_raft._proto.rendezvous.v1 import types_pb2
 

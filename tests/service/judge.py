@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import answers
 import streams
+from lives import LIMITS, PULSE_S, Call, Life
 from model import Model
 from operations import Close, Register, RegisterRequest, Subscribe, Wait
-from world import LIMITS, PULSE_S, Call, Life, World
+from world import World
 
 from rendezvous_raft.core import commands as c
 from rendezvous_raft.core import snapshot
@@ -228,7 +229,7 @@ class Judge:
         world, node = self._world, life.node
         waits = world.in_progress(Wait, life)
         writes = [call for kind in WRITES for call in world.in_progress(kind, life)]
-        streams_here = [s for s in world.in_progress(Subscribe, life)]
+        streams_here = world.in_progress(Subscribe, life)
         closes = [
             close
             for call in writes

@@ -44,6 +44,9 @@ class Freshness:
         return f" ({self.kind}{f' from {self.revision}' if self.revision else ''})"
 
 
+EVERYTHING = Scope()
+
+
 class Operation:
     """A call of the API."""
 
@@ -134,7 +137,7 @@ class Close(Operation):
 class Wait(Operation):
     method = "WaitRequest"
     request: str
-    scope: Scope = Scope()
+    scope: Scope = EVERYTHING
     timeout_s: float = 30.0
     required: tuple[str, ...] = ()
     patience_s: float = 0.0
@@ -162,7 +165,7 @@ class Wait(Operation):
 class Check(Operation):
     method = "CheckRequest"
     request: str
-    scope: Scope = Scope()
+    scope: Scope = EVERYTHING
     freshness: Freshness = Freshness()
 
     def message(self) -> Message:

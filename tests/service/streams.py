@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any, NamedTuple
 
+from lives import Call, Life
 from model import Branch, Model
 from operations import Subscribe
-from world import Call, Life, World
+from world import World
 
 from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
 

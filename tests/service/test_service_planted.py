@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hypothesis
 import pytest
+from chronicle import Violation
 from hypothesis.stateful import run_state_machine_as_test
 from machine import Service
 from planted_faults import PLANTS, Plant
-from world import Violation
 
 EXAMPLES_MAX = 400
 """Most seeds take some ten; the bound leaves room for other versions of Hypothesis."""
