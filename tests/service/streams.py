@@ -166,14 +166,20 @@ def _news(world: World, operation: Subscribe, revision: int) -> list[News]:
         is_closed = (name, place) not in after.open and place in ("", operation.region)
         if is_closed and _concerns(operation, branch):
             closes.append(News(CLOSED, name, request, revision))
-    return news + _in_order(world, revision, closes)
+    return news + _in_order(world, operation, revision, closes)
 
 
-def _in_order(world: World, revision: int, closes: list[News]) -> list[News]:
+def _in_order(world: World, operation: Subscribe, revision: int, closes: list[News]) -> list[News]:
     """Closes of a batch come in its order, those of an expiry in that of registration."""
-    effect = world.effects[revision]
-    named = [name for name, _ in effect.said] if isinstance(effect.said, dict) else []
-    return sorted(closes, key=lambda n: named.index(n.name) if n.name in named else 0)
+    said = world.effects[revision].said
+    if not isinstance(said, dict):
+        return closes
+    closing = [
+        name
+        for (name, region), outcome in said.items()
+        if outcome == "closed" and region in ("", "*", operation.region)
+    ]
+    return sorted(closes, key=lambda item: closing.index(item.name))
 
 
 def _concerns(operation: Subscribe, branch: Branch) -> bool:
