@@ -282,7 +282,10 @@ class Subscriptions:
         }
 
     def count_told(self, service: Service, region: Region, tag: Tag) -> int:
-        """Subscribers that are told of a branch; region `""` asks about a global one."""
+        """Subscribers that are told of a branch; region `""` asks about a global one.
+
+        Of a group, every member here that could have it as its share.
+        """
         regions = self._by_service.get(service, {})
         watching = regions.values() if not region else (regions.get(region, ()),)
         return sum(subscriber.wants(tag) for several in watching for subscriber in several)
