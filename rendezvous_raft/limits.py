@@ -83,7 +83,7 @@ class NodeLimits:
     """Events queued for one slow subscriber before its stream ends (it resumes)."""
     apply_slice_ms_max: int = 20
     """Time the loop applies committed commands before it turns to other work."""
-    entry_commands_max: int = 256
+    entry_commands_max: int = 512
     entry_bytes_max: int = 64 * 1024
     """A larger single command travels alone."""
     entries_unpaced_max: int = 1

@@ -1,11 +1,12 @@
 """Group commit: the commands of a loop turn become one entry (replication 5).
 
-A batch leaves at the end of the turn in which its first command came, as long as fewer than
-`entries_unpaced_max` are on their way: nearby, entries return so fast that this is all it takes,
-and the next batch grows while they are out. Across regions they would be out for a round trip each,
-and the next batch would stand still for as long; so up to `entries_in_flight_max` may follow, one
-at a pace. A batch ends when this node applies it, recognised by origin and sequence, or
-when its commands' deadlines pass.
+A batch leaves at the end of the turn in which its commands came, if fewer than
+`entries_unpaced_max` are on their way and most of those who got the last answers are back in that
+turn, or there is only one of them. When they trickle in, it leaves a pause after the last one: many
+small entries cost more than they are worth. Across regions entries are out for a round trip each,
+and the next batch would stand still for as long; so up to `entries_in_flight_max` may follow, at a
+slower pace. A batch ends when this node applies it, recognised by origin and sequence, or when
+its commands' deadlines pass.
 
 Outcomes. While a batch waits to be sent, a passing deadline is definite. Once the engine took it
 for sending it may be in somebody's log, until the engine says that it certainly is not; then it
@@ -26,11 +27,11 @@ from rendezvous_raft.limits import COMMAND_BYTES_MAX, NodeLimits
 from rendezvous_raft.node.ports import Clock
 
 ENTRY_PACE_S = 0.002
-ENTRY_PACE_PER_COMMAND_S = 0.001
+ENTRY_PACE_PER_COMMAND_S = 0.0005
+"""Pause after an entry by its size, for a batch that trickles in; twice as much by its size while
+another is on its way. An entry costs every node about a millisecond of work, whatever is in it:
+under load few large ones are better, with a few callers a short pause is."""
 ENTRY_PACE_MAX_S = 0.010
-"""Pause between entries when one is on its way already, by the size of the last one. An entry
-costs every node about a millisecond of work, whatever is in it: under load few large ones are
-better, with a few callers a short pause is."""
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +87,13 @@ class GroupCommit:
         self._in_flight: dict[int, Batch] = {}
         self._sequence = 0
         self._scheduled = False
-        self._next_entry_s = 0.0
+        self._last_sent_s = float("-inf")
+        self._last_size = 1
+        """Of the newest batch."""
+        self._was_full = False
+        """Whether it left proposals behind that came with its own."""
+        self._looked_at = 0
+        """Proposals that waited when it was looked last whether a batch may leave."""
         self._pace: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._why_waiting: Callable[[], errors.RendezvousError] = lambda: errors.NoLeader(
@@ -132,18 +139,23 @@ class GroupCommit:
                 self._put_back(batch)
                 return
             self._in_flight[batch.sequence] = batch
-            pace_s = ENTRY_PACE_S + ENTRY_PACE_PER_COMMAND_S * len(batch.proposals)
-            self._next_entry_s = self._clock.monotonic_s() + min(pace_s, ENTRY_PACE_MAX_S)
+            self._last_size = len(batch.proposals)
+            self._last_sent_s = self._clock.monotonic_s()
             batch.mark_sent()
 
     def _may_send(self) -> bool:
         """Whether another entry may leave now; if it is only too soon, comes back for it."""
         in_flight = len(self._in_flight)
-        if in_flight < self._limits.entries_unpaced_max:
-            return True
+        came, self._looked_at = len(self._waiting) - self._looked_at, len(self._waiting)
+        per_command_s = ENTRY_PACE_PER_COMMAND_S
         if in_flight >= self._limits.entries_in_flight_max:
             return False
-        wait_s = self._next_entry_s - self._clock.monotonic_s()
+        if in_flight >= self._limits.entries_unpaced_max:
+            per_command_s *= 2
+        elif self._was_full or 2 * came >= self._last_size:
+            return True
+        pace_s = min(ENTRY_PACE_S + per_command_s * self._last_size, ENTRY_PACE_MAX_S)
+        wait_s = self._last_sent_s + pace_s - self._clock.monotonic_s()
         if wait_s <= 0:
             return True
         if self._pace is None:
@@ -171,6 +183,7 @@ class GroupCommit:
                 size += len(proposal.encoded)
                 batch.proposals.append(proposal)
         del self._waiting[:taken]
+        self._looked_at, self._was_full = len(self._waiting), bool(self._waiting)
         return batch
 
     def _put_back(self, batch: Batch) -> None:

@@ -159,10 +159,52 @@ async def test_proposals_are_bounded() -> None:
     assert isinstance(error, errors.Overloaded)
     assert error.definite
     bench.apply(bench.batches[0])
-    await settle()
+    await advance(0.01)
     bench.apply(bench.batches[1])
     for call in calls:
         await call
+
+
+@in_virtual_time
+async def test_callers_who_are_all_back_at_once_wait_for_nothing() -> None:
+    bench = Bench()
+    calls = [bench.propose(bytes([number])) for number in range(8)]
+    await settle()
+    for _ in range(3):
+        bench.apply(bench.batches[-1])
+        calls += [bench.propose(bytes([number])) for number in range(8)]
+        await settle()
+    assert [len(commands) for commands in bench.taken] == [8, 8, 8, 8]
+    assert now_s() == 1_000
+    for call in calls:
+        call.cancel()
+
+
+@in_virtual_time
+async def test_callers_who_come_back_one_by_one_travel_together() -> None:
+    bench = Bench()
+    calls = [bench.propose(bytes([number])) for number in range(8)]
+    await settle()
+    bench.apply(bench.batches[0])
+    for number in range(8):
+        calls.append(await bench.on_its_way(bytes([number])))
+        await advance(0.0005)
+    assert [len(commands) for commands in bench.taken] == [8]
+    await advance(0.01)
+    assert [len(commands) for commands in bench.taken] == [8, 8]
+    for call in calls:
+        call.cancel()
+
+
+@in_virtual_time
+async def test_a_single_caller_never_waits() -> None:
+    bench = Bench()
+    for number in range(5):
+        call = await bench.on_its_way(bytes([number]))
+        bench.apply(bench.batches[-1])
+        await call
+    assert [len(commands) for commands in bench.taken] == [1] * 5
+    assert now_s() == 1_000
 
 
 @in_virtual_time
