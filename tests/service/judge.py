@@ -276,7 +276,8 @@ class Judge:
             # One whose end got lost is found by the next pulse of its node.
             since_s = self._stray_s.get(lease_id)
             begins_late = wait.ended_step < world.step == world.lease_steps[lease_id]
-            if not nothing_in_the_way or begins_late:
+            unanswered = since_s is None and life.engine.installed
+            if not nothing_in_the_way or begins_late or unanswered:
                 self._stray_s[lease_id] = world.now_s
                 continue
             world.check(

@@ -5,6 +5,8 @@ A failing example is printed as the lines that the rules say, e.g. `n2: close b3
 
 from __future__ import annotations
 
+import dataclasses
+
 from faults import Faults
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
@@ -276,6 +278,34 @@ class Service(Faults):
         after = (call.synced or 0) if resume else 0
         new = Subscribe(old.service, old.region, old.tags, old.group, after)
         self.call("subscribe_again", node, new)
+
+    def grouped(self) -> list[Call]:
+        return [call for call in self.world.streams if call.operation.group and call.life.alive]
+
+    @precondition(lambda self: self.grouped())
+    @rule(which=some, tags=st.sampled_from([(), (), ("t",)]))
+    def join_group(self, which: int, tags: tuple[str, ...]) -> None:
+        """One more member where there is one (semantics U5)."""
+        call = self.pick(self.grouped(), which)
+        joining = dataclasses.replace(call.operation, tags=tags, after=0)
+        self.world.call(call.name, joining)
+        self.done("join_group", f"{call.name}: {joining}")
+
+    def overflowed(self) -> list[Call]:
+        return [
+            call
+            for call in self.world.calls
+            if call.facts.get("rendezvous-code") == "subscription_overflow" and call.life.alive
+        ]
+
+    @precondition(lambda self: self.overflowed())
+    @rule(which=some)
+    def resume_after_overflow(self, which: int) -> None:
+        """As a monitor does: the same again, from the list (semantics U3)."""
+        call = self.pick(self.overflowed()[::-1], which)
+        again = dataclasses.replace(call.operation, after=0)
+        self.world.call(call.name, again)
+        self.done("resume_after_overflow", f"{call.name}: {again}")
 
     @precondition(lambda self: self.world.streams)
     @rule(which=some)
