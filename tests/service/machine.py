@@ -10,7 +10,7 @@ import dataclasses
 from faults import Faults
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
-from lives import Call
+from lives import PULSE_S, Call
 from model import Branch, Scope
 from operations import (
     Check,
@@ -44,10 +44,12 @@ from strategies import (
 class Service(Faults):
     """See the module's docstring."""
 
-    @initialize(begun=st.lists(st.tuples(requests, shapes), max_size=4))
-    def begin(self, begun: list[tuple[str, Branch]]) -> None:
+    @initialize(begun=st.lists(st.tuples(requests, shapes), max_size=4), version=st.integers(1, 2))
+    def begin(self, begun: list[tuple[str, Branch]], version: int) -> None:
         """Something to wait for, so that a story need not begin with it."""
-        lines = []
+        self.world.log.command_version = version
+        self.world.settle(PULSE_S)  # the leader activates it
+        lines = [f"commands are of version {version}"]
         for name, (chosen, shape) in zip(BRANCHES, begun, strict=False):
             known = [other for other, (owner, _) in self.contents.items() if owner == chosen]
             parent = known[0] if shape.parent and known else ""
@@ -55,7 +57,7 @@ class Service(Faults):
             operation = Register(request, (branch,))
             self.world.call("n1", operation)
             lines.append(f"n1: {operation}")
-        self.done("begin", "\n".join(lines) or "nothing is registered")
+        self.done("begin", "\n".join(lines))
 
     # Writes
 
