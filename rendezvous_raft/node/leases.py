@@ -61,7 +61,9 @@ class LeaseKeeper:
         """Ends, in the background, what no wait holds any more; once a second will do."""
         if self._ending:
             return
-        held = {lease.lease_id for lease in self._tasks.values()}
+        # One whose wait has ended is not held, though its keeper may still wait for the answer to a
+        # renewal: it never comes when a snapshot was installed instead of what would answer it.
+        held = {lease.lease_id for lease in self._tasks.values() if not lease.ended.is_set()}
         for lease in self._replicator.state.state.leases.values():
             if lease.node == self._name and lease.lease_id not in held:
                 command = EndWait(self._ids.command_id(), lease.lease_id)

@@ -29,7 +29,13 @@ from rendezvous_raft.node.ports import AppliedListener, Clock
 from rendezvous_raft.node.status import ClusterStatus, MemberStatus, SnapshotInfo
 from rendezvous_raft.replication.applying import Replica
 from rendezvous_raft.replication.batching import Batch, GroupCommit
-from rendezvous_raft.replication.codec import CodecError, decode_entry, encode_command, encode_entry
+from rendezvous_raft.replication.codec import (
+    COMMAND_VERSION,
+    CodecError,
+    decode_entry,
+    encode_command,
+    encode_entry,
+)
 from rendezvous_raft.replication.observer import SilentEngineObserver
 from rendezvous_raft.replication.raft.parked import ParkedReports
 from rendezvous_raft.replication.raft.reads import ReadBarriers
@@ -63,6 +69,8 @@ class CommonLog:
         """What the leader has and is not committed, oldest first."""
         self.holding = False
         """Whether what is proposed waits for `commit`."""
+        self.command_version = COMMAND_VERSION
+        """The newest version of commands that every member is to understand."""
         self.leader: NodeName | None = self.members[0]
         self.term = 1
         self.machine = StateMachine()
@@ -385,6 +393,7 @@ class LogReplicator:
             durability="memory",
             members=tuple(self._member(name) for name in self.log.members),
             halted=self._halted,
+            command_version=self.log.command_version,
         )
 
     def _member(self, name: NodeName) -> MemberStatus:

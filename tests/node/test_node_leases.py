@@ -158,6 +158,24 @@ async def test_an_end_that_got_lost_is_said_again(bench: NodeBench) -> None:
     await bench.blocked(bench.wait(scope(zone="a")))
 
 
+async def test_a_lease_whose_begin_is_never_answered_ends_with_its_wait(bench: NodeBench) -> None:
+    """A snapshot is installed instead of the entry that would have answered."""
+    # semantics: R7.1, G7.1
+    bench.opened(branch("b1", "eu", zone="z"))
+    bench.engine.holding = True
+    call = await bench.blocked(bench.wait(scope(zone="a")))
+    (begin,) = begun(bench)
+    bench.engine.lose()
+    bench.elsewhere(begin)
+    bench.engine.holding = False
+    call.cancel()
+    await settle()
+    assert len(bench.engine.state.state.leases) == 1
+    bench.node._leases.end_strays()
+    await settle()
+    assert bench.engine.state.state.leases == {}
+
+
 async def test_a_node_that_starts_anew_ends_the_leases_of_its_earlier_life(
     bench: NodeBench,
 ) -> None:

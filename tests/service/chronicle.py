@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from lives import LIMITS, Call
-from model import Lease, Model
-from operations import Close, Register, RegisterRequest, Wait
+from model import Lease, Member, Model
+from operations import Close, Register, RegisterRequest, Subscribe, Wait
 
 from rendezvous_raft.core import commands as c
 from rendezvous_raft.core import snapshot
 from rendezvous_raft.core.results import Applied
 from rendezvous_raft.testing.common_log import CommonLog
+
+REMEMBERED = (c.RegisterRequest, c.RegisterBranches, c.CloseBranches, c.Pulse)
+"""Whose second copy in the log is answered as the first one (semantics 5.3)."""
 
 
 class Violation(AssertionError):
@@ -102,7 +105,7 @@ class Chronicle:
         for command in batch:
             model = self.model.next()
             origin = self.origins[command.command_id]
-            remembered = not isinstance(command, c.BeginWait | c.EndWait | c.ExpireRequests)
+            remembered = isinstance(command, REMEMBERED)
             if remembered and command.command_id in self.first:
                 self.seen["a command is in the log twice"] += 1
                 said = self.first[command.command_id]
@@ -136,6 +139,17 @@ class Chronicle:
                 return model.begin_wait(command.lease_id, lease)
             case c.EndWait(), _:
                 return model.leases.pop(command.lease_id, None)
+            case c.JoinGroup(), Subscribe() | None:
+                return self._tell_join(model, command, operation)
+            case c.RenewMembers(), _:
+                return model.renew_members(command.member_ids, LIMITS.lease_ttl_ms)
+            case c.LeaveGroups(), _:
+                for member_id in command.member_ids:
+                    model.members.pop(member_id, None)
+                return None
+            case c.ActivateVersion(), None:
+                model.version = max(model.version, command.version)
+                return None
             case c.Pulse(), None:
                 self.check(
                     "a pulse is capped",
@@ -160,6 +174,16 @@ class Chronicle:
         for name, region in items:
             said[name, region] = model.close(name, region, everywhere=region == "*")
         return said
+
+    def _tell_join(self, model: Model, join: c.JoinGroup, subscribe: Subscribe | None) -> None:
+        key = (join.service, join.region, join.group)
+        said = (key, join.tags)
+        if subscribe is not None:
+            key_said = (subscribe.service, subscribe.region, subscribe.group)
+            prop = "a call becomes the command that it says"
+            self.check(prop, said == (key_said, subscribe.tags), join)
+        ends_ms = model.time_ms + LIMITS.lease_ttl_ms
+        model.join_group(join.member_id, Member(key, join.tags, join.node, ends_ms))
 
     def _tell_expiry(self, model: Model, command: c.ExpireRequests, origin: Origin) -> None:
         before = dict(model.active)

@@ -58,6 +58,8 @@ class Judge:
         left = [str(call) for call in world.calls if call.in_progress]
         world.check("what has ended leaves nothing behind", not left, left)
         world.check("a lease ends with its wait", not world.model.leases, world.model.leases)
+        members = world.model.members
+        world.check("a member leaves with its subscription", not members, members)
 
     def _judge_calls(self) -> None:
         world = self._world
@@ -120,12 +122,14 @@ class Judge:
             if branch.open_mask and branch.is_open_in(Region(place))
         }
         leases = {name: (lease.node, lease.expires_ms) for name, lease in state.leases.items()}
+        members = {name: (one.node, one.expires_ms) for name, one in state.members.items()}
         pairs = (
             ("time", state.time_ms, model.time_ms),
             ("requests", dict.fromkeys(state.requests), dict.fromkeys(model.active)),
             ("branches", set(state.branches), set(model.branches)),
             ("open regions", open_pairs, set(model.open)),
             ("expired requests", set(state.tombstones), set(model.gone)),
+            ("members", members, {k: (v.node, v.ends_ms) for k, v in model.members.items()}),
             ("leases", leases, {k: (v.node, v.ends_ms) for k, v in model.leases.items()}),
         )
         for what, found, expected in pairs:
@@ -276,7 +280,8 @@ class Judge:
             # One whose end got lost is found by the next pulse of its node.
             since_s = self._stray_s.get(lease_id)
             begins_late = wait.ended_step < world.step == world.lease_steps[lease_id]
-            if not nothing_in_the_way or begins_late:
+            unanswered = since_s is None and life.engine.installed
+            if not nothing_in_the_way or begins_late or unanswered:
                 self._stray_s[lease_id] = world.now_s
                 continue
             world.check(

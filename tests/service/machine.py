@@ -5,10 +5,12 @@ A failing example is printed as the lines that the rules say, e.g. `n2: close b3
 
 from __future__ import annotations
 
+import dataclasses
+
 from faults import Faults
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
-from lives import Call
+from lives import PULSE_S, Call
 from model import Branch, Scope
 from operations import (
     Check,
@@ -42,10 +44,12 @@ from strategies import (
 class Service(Faults):
     """See the module's docstring."""
 
-    @initialize(begun=st.lists(st.tuples(requests, shapes), max_size=4))
-    def begin(self, begun: list[tuple[str, Branch]]) -> None:
+    @initialize(begun=st.lists(st.tuples(requests, shapes), max_size=4), version=st.integers(1, 2))
+    def begin(self, begun: list[tuple[str, Branch]], version: int) -> None:
         """Something to wait for, so that a story need not begin with it."""
-        lines = []
+        self.world.log.command_version = version
+        self.world.settle(PULSE_S)  # the leader activates it
+        lines = [f"commands are of version {version}"]
         for name, (chosen, shape) in zip(BRANCHES, begun, strict=False):
             known = [other for other, (owner, _) in self.contents.items() if owner == chosen]
             parent = known[0] if shape.parent and known else ""
@@ -53,7 +57,7 @@ class Service(Faults):
             operation = Register(request, (branch,))
             self.world.call("n1", operation)
             lines.append(f"n1: {operation}")
-        self.done("begin", "\n".join(lines) or "nothing is registered")
+        self.done("begin", "\n".join(lines))
 
     # Writes
 
@@ -276,6 +280,34 @@ class Service(Faults):
         after = (call.synced or 0) if resume else 0
         new = Subscribe(old.service, old.region, old.tags, old.group, after)
         self.call("subscribe_again", node, new)
+
+    def grouped(self) -> list[Call]:
+        return [call for call in self.world.streams if call.operation.group and call.life.alive]
+
+    @precondition(lambda self: self.grouped())
+    @rule(which=some, tags=st.sampled_from([(), (), ("t",)]))
+    def join_group(self, which: int, tags: tuple[str, ...]) -> None:
+        """One more member where there is one (semantics U5)."""
+        call = self.pick(self.grouped(), which)
+        joining = dataclasses.replace(call.operation, tags=tags, after=0)
+        self.world.call(call.name, joining)
+        self.done("join_group", f"{call.name}: {joining}")
+
+    def overflowed(self) -> list[Call]:
+        return [
+            call
+            for call in self.world.calls
+            if call.facts.get("rendezvous-code") == "subscription_overflow" and call.life.alive
+        ]
+
+    @precondition(lambda self: self.overflowed())
+    @rule(which=some)
+    def resume_after_overflow(self, which: int) -> None:
+        """As a monitor does: the same again, from the list (semantics U3)."""
+        call = self.pick(self.overflowed()[::-1], which)
+        again = dataclasses.replace(call.operation, after=0)
+        self.world.call(call.name, again)
+        self.done("resume_after_overflow", f"{call.name}: {again}")
 
     @precondition(lambda self: self.world.streams)
     @rule(which=some)

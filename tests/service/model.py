@@ -56,6 +56,16 @@ class Lease(NamedTuple):
     ends_ms: int
 
 
+class Member(NamedTuple):
+    """A subscription that takes part in a group."""
+
+    key: tuple[str, str, str]
+    """Service, region and group."""
+    tags: tuple[str, ...]
+    node: str
+    ends_ms: int
+
+
 @dataclass
 class Model:
     """The state at one revision."""
@@ -71,6 +81,9 @@ class Model:
     gone: dict[str, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
     """Expired requests: when, and their branches."""
     leases: dict[str, Lease] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
+    version: int = 1
+    """Of the commands that every node understands; groups need 2."""
 
     def next(self) -> Model:
         """A copy, one revision later."""
@@ -82,11 +95,14 @@ class Model:
             dict(self.open),
             dict(self.gone),
             dict(self.leases),
+            dict(self.members),
+            self.version,
         )
 
     def content(self) -> tuple[object, ...]:
         """Everything but revision and time."""
-        return self.active, self.branches, self.open, self.gone, self.leases
+        held = (self.leases, self.members, self.version)
+        return self.active, self.branches, self.open, self.gone, held
 
     # Writes: each says what its caller must be told.
 
@@ -152,9 +168,22 @@ class Model:
         elif lease.request not in self.gone:
             self.leases[lease_id] = lease
 
+    def join_group(self, member_id: str, member: Member) -> None:
+        """U5; a second time it is a renewal."""
+        known = self.members.get(member_id, member)
+        self.members[member_id] = known._replace(ends_ms=max(known.ends_ms, member.ends_ms))
+
+    def renew_members(self, member_ids: tuple[str, ...], ttl_ms: int) -> None:
+        """U5; one that has ended stays ended."""
+        for member_id in member_ids:
+            if member_id in self.members:
+                ends_ms = self.time_ms + ttl_ms
+                self.join_group(member_id, self.members[member_id]._replace(ends_ms=ends_ms))
+
     def pulse(self, elapsed_ms: int) -> None:
-        """L1, R7.2."""
+        """L1, R7.2, U5.2."""
         self.time_ms += elapsed_ms
+        self.members = {k: v for k, v in self.members.items() if v.ends_ms > self.time_ms}
         self.leases = {k: v for k, v in self.leases.items() if v.ends_ms > self.time_ms}
 
     def expire(self, settled_ms: int, open_ms: int, gone_ms: int, keep: tuple[str, ...]) -> None:

@@ -156,37 +156,49 @@ def commands_take_effect_twice(patch: pytest.MonkeyPatch) -> None:
 
 def overflow_is_resumed_without_a_list(patch: pytest.MonkeyPatch) -> None:
     """U3: who subscribes again after an overflow is not told what is open."""
-    deliver, attach = Subscriptions._deliver, Subscriptions._attach
-    open_branches = Subscriptions._open_branches
+    deliver, open_branches = Subscriptions._deliver, Subscriptions._open_branches
 
-    def remember(self: Any, subscriber: Any, event: Any) -> None:
+    def deliver_and_remember(self: Any, subscriber: Any, event: Any) -> None:
         was_ended = subscriber.ended
         deliver(self, subscriber, event)
         if subscriber.ended and not was_ended:
-            self.overflowed = subscriber.key
-
-    def attach_without(self: Any, key: Any) -> Any:
-        self.attaching = key
-        try:
-            return attach(self, key)
-        finally:
-            self.attaching = None
+            self.overflowed = subscriber.key.service
 
     def nothing_to_list(self: Any, key: Any, after: Any) -> Any:
-        overflowed = getattr(self, "overflowed", None)
-        if overflowed is not None and self.attaching is key and key.service == overflowed.service:
+        if getattr(self, "overflowed", None) == key.service:
             return []
         return open_branches(self, key, after)
 
-    patch.setattr(Subscriptions, "attaching", None, raising=False)
-    patch.setattr(Subscriptions, "_deliver", remember)
-    patch.setattr(Subscriptions, "_attach", attach_without)
+    patch.setattr(Subscriptions, "_deliver", deliver_and_remember)
     patch.setattr(Subscriptions, "_open_branches", nothing_to_list)
 
 
 def leaver_of_a_group_has_no_heir(patch: pytest.MonkeyPatch) -> None:
     """U5.1: what a member watched is nobody's when it leaves."""
-    patch.setattr(Subscriptions, "_hand_over", lambda self, leaver, before: None)
+    group_changed = Subscriptions.group_changed
+
+    def only_joins(self: Any, group: Any) -> None:
+        members = len(self._replicator.state.state.groups.get(group, ()))
+        before, self.sizes = getattr(self, "sizes", {}), {}
+        self.sizes = {**before, group: members}
+        if members > before.get(group, 0):
+            group_changed(self, group)
+
+    patch.setattr(Subscriptions, "group_changed", only_joins)
+
+
+def member_of_a_dead_node_stays(patch: pytest.MonkeyPatch) -> None:
+    """U5.2: the members of a node that died stay members for ever."""
+    original = StateMachine._advance_time
+
+    def advance_time(self: Any, command: Any) -> Any:
+        members, self.state.members = self.state.members, {}
+        try:
+            return original(self, command)
+        finally:
+            self.state.members = members
+
+    patch.setattr(StateMachine, "_advance_time", advance_time)
 
 
 def expired_is_read_as_nothing_open(patch: pytest.MonkeyPatch) -> None:
@@ -282,6 +294,7 @@ PLANTS: tuple[tuple[Plant, str], ...] = (
     (commands_take_effect_twice, ""),
     (overflow_is_resumed_without_a_list, "a stream begins with what is open"),
     (leaver_of_a_group_has_no_heir, "every open branch reaches a subscriber"),
+    (member_of_a_dead_node_stays, "the state is the model's"),
     (expired_is_read_as_nothing_open, "only what is known is answered"),
     (waited_for_requests_expire, "a request with a waiter is not dropped"),
     (waiter_stays_when_its_call_ends, "what has ended leaves nothing behind"),

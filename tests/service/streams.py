@@ -14,6 +14,8 @@ from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
 
 OPEN = pb.SUBSCRIPTION_EVENT_KIND_OPEN
 CLOSED = pb.SUBSCRIPTION_EVENT_KIND_CLOSED
+GROUPS_VERSION = 2
+"""Of the commands: from this on the members of a group share, wherever they are served."""
 SYNCED = pb.SUBSCRIPTION_EVENT_KIND_SYNCED
 ENDS = {"RESOURCE_EXHAUSTED": "subscription_overflow", "UNAVAILABLE": "draining"}
 """How a stream may end by itself."""
@@ -40,10 +42,36 @@ def check(world: World) -> None:
             key = (call.life, operation.service, operation.region, operation.group)
             groups[key].append(call)
     for (life, service, region, group), members in groups.items():
-        if life.alive and not any(member.gate for member in members):
-            for part in [members] if group else [[member] for member in members]:
-                _check_coverage(world, life, service, region, part)
+        if group and world.history[life.revision].version >= GROUPS_VERSION:
+            continue  # its share depends on members elsewhere
+        for member in members:
+            if life.alive and member.gate is None and member.synced is not None:
+                _check_coverage(world, world.history[life.revision], service, region, [member])
+    _check_groups(world)
     world.streams = [call for call in world.streams if call.in_progress]
+
+
+def _check_groups(world: World) -> None:
+    """U5, U5.1: where all nodes know all members, each open branch has one that was told."""
+    model = world.model
+    lives = world.lives.values()
+    if model.version < GROUPS_VERSION or world.log.holding:
+        return
+    if any(not life.alive or life.revision != model.revision for life in lives):
+        return
+    groups: dict[tuple[str, str, str], list[Call]] = defaultdict(list)
+    for call in world.streams:
+        if call.in_progress and call.operation.group:
+            operation = call.operation
+            groups[operation.service, operation.region, operation.group].append(call)
+    for key, streams in groups.items():
+        known = [member for member in model.members.values() if member.key == key]
+        are_all = sorted((m.node, m.tags) for m in known) == sorted(
+            (s.name, s.operation.tags) for s in streams
+        )
+        if are_all and all(s.gate is None and s.synced is not None for s in streams):
+            world.seen["a group whose members are known to all"] += len(streams) > 1
+            _check_coverage(world, model, key[0], key[1], streams)
 
 
 def _check_stream(world: World, call: Call) -> None:
@@ -192,10 +220,9 @@ def _concerns(operation: Subscribe, branch: Branch) -> bool:
 
 
 def _check_coverage(
-    world: World, life: Life, service: str, region: str, members: list[Call]
+    world: World, model: Model, service: str, region: str, members: list[Call]
 ) -> None:
     """U2, U5: every open branch has reached somebody who watches it now."""
-    model: Model = world.history[life.revision]
     for name in model.watched(service, region, ()):
         tag = model.branches[name][1].tag
         watching = []
