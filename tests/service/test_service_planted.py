@@ -9,20 +9,27 @@ from hypothesis.stateful import run_state_machine_as_test
 from machine import Service
 from planted_faults import PLANTS, Plant
 
-EXAMPLES_MAX = 400
-"""Most seeds take some ten; the bound leaves room for other versions of Hypothesis."""
+SEEDS = range(1, 5)
+"""Of which one must find it: the first does most of the time."""
+EXAMPLES = 120
+"""Of each seed."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("plant", "seed", "shown_by"), PLANTS, ids=[plant.__name__ for plant, _, _ in PLANTS]
-)
+@pytest.mark.parametrize(("plant", "shown_by"), PLANTS, ids=[plant.__name__ for plant, _ in PLANTS])
 def test_a_planted_fault_is_found(
-    plant: Plant, seed: int, shown_by: str, monkeypatch: pytest.MonkeyPatch
+    plant: Plant, shown_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(monkeypatch)
+    found = next((found for seed in SEEDS if (found := _violated(seed))), "")
+    assert found.startswith(shown_by), found
+    assert found
+
+
+def _violated(seed: int) -> str:
+    """The property that does not hold with this seed; empty if all do."""
     settings = hypothesis.settings(
-        max_examples=EXAMPLES_MAX,
+        max_examples=EXAMPLES,
         stateful_step_count=50,
         phases=[hypothesis.Phase.generate],
         database=None,
@@ -32,6 +39,8 @@ def test_a_planted_fault_is_found(
     class Planted(Service):
         """The same rules; a class of its own has a seed of its own."""
 
-    with pytest.raises(Violation) as found:
+    try:
         run_state_machine_as_test(hypothesis.seed(seed)(Planted), settings=settings)
-    assert found.typename == shown_by
+    except Violation as found:
+        return str(type(found).__name__)
+    return ""
