@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from faults import Faults
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 from lives import PULSE_S, Call
@@ -22,6 +21,7 @@ from operations import (
     Subscribe,
     Wait,
 )
+from stories import Stories
 from strategies import (
     BRANCHES,
     REQUESTS,
@@ -41,7 +41,7 @@ from strategies import (
 )
 
 
-class Service(Faults):
+class Service(Stories):
     """See the module's docstring."""
 
     @initialize(begun=st.lists(st.tuples(requests, shapes), max_size=4), version=st.integers(1, 2))
@@ -64,12 +64,6 @@ class Service(Faults):
     @rule(node=some, request=requests)
     def register_request(self, node: int, request: str) -> None:
         self.call("register_request", node, RegisterRequest(request))
-
-    def content(self, request: str, name: str, shape: Branch) -> tuple[str, Branch]:
-        """What a name stands for; the same each time (semantics G2)."""
-        parent = shape.parent if shape.parent != name else ""
-        fresh = (request, shape._replace(name=name, parent=parent))
-        return self.contents.setdefault(name, fresh)
 
     @rule(node=some, request=requests, name=names, shape=shapes, patience_s=patience)
     def register(

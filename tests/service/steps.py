@@ -116,6 +116,12 @@ class Steps(RuleBasedStateMachine):
             if call.in_progress and not isinstance(call.operation, Subscribe)
         ]
 
+    def content(self, request: str, name: str, shape: Branch) -> tuple[str, Branch]:
+        """What a name stands for; the same each time (semantics G2)."""
+        parent = shape.parent if shape.parent != name else ""
+        fresh = (request, shape._replace(name=name, parent=parent))
+        return self.contents.setdefault(name, fresh)
+
     def freshness(self, kind: str) -> Freshness:
         acknowledged = self.world.acknowledged
         if kind == "future":

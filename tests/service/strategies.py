@@ -7,7 +7,7 @@ from lives import NODES
 from model import Branch, Scope
 
 REQUESTS = ("r1", "r2")
-BRANCHES = tuple(f"b{number}" for number in range(1, 9))
+BRANCHES = tuple(f"b{number}" for number in range(1, 13))
 SERVICES = ("post", "media", "feed")
 REGIONS = tuple(NODES.values())
 TAGS = ("", "t", "u")
