@@ -60,6 +60,7 @@ LIMIT_RANGES: dict[str, tuple[int, int]] = {
     "request_watches_max": (1, 1_000),
     "apply_slice_ms_max": (1, 1_000),
     "entry_commands_max": (1, 10_000),
+    "entry_pace_ms_max": (0, 1_000),
     "entry_bytes_max": (1_024, COMMAND_BYTES_MAX),
     "entries_in_flight_max": (1, 1_024),
     "entries_unpaced_max": (1, 64),

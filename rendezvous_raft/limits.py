@@ -88,6 +88,8 @@ class NodeLimits:
     """A larger single command travels alone."""
     entries_unpaced_max: int = 1
     """Raft entries of this node on their way before the next ones are paced."""
+    entry_pace_ms_max: int = 10
+    """Longest pause between two Raft entries of this node, for commands to gather; 0: none."""
     entries_in_flight_max: int = 64
     """Raft entries of this node on their way; the next batch grows while they are."""
     settled_ttl_ms: int = 600_000

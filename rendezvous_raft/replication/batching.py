@@ -30,8 +30,8 @@ ENTRY_PACE_S = 0.002
 ENTRY_PACE_PER_COMMAND_S = 0.0005
 """Pause after an entry by its size, for a batch that trickles in; twice as much by its size while
 another is on its way. An entry costs every node about a millisecond of work, whatever is in it:
-under load few large ones are better, with a few callers a short pause is."""
-ENTRY_PACE_MAX_S = 0.010
+under load few large ones are better, with a few callers a short pause is. The limit
+`entry_pace_ms_max` bounds it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -154,7 +154,8 @@ class GroupCommit:
             per_command_s *= 2
         elif self._was_full or 2 * came >= self._last_size:
             return True
-        pace_s = min(ENTRY_PACE_S + per_command_s * self._last_size, ENTRY_PACE_MAX_S)
+        pace_max_s = self._limits.entry_pace_ms_max / 1000
+        pace_s = min(ENTRY_PACE_S + per_command_s * self._last_size, pace_max_s)
         wait_s = self._last_sent_s + pace_s - self._clock.monotonic_s()
         if wait_s <= 0:
             return True

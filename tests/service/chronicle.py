@@ -19,7 +19,7 @@ from operations import Close, Register, RegisterRequest, Subscribe, Wait
 from rendezvous_raft.core import commands as c
 from rendezvous_raft.core import snapshot
 from rendezvous_raft.core.results import Applied
-from rendezvous_raft.testing.common_log import CommonLog
+from rendezvous_raft.testing.agreed_log import AgreedLog
 
 REMEMBERED = (c.RegisterRequest, c.RegisterBranches, c.CloseBranches, c.Pulse)
 """Whose second copy in the log is answered as the first one (semantics 5.3)."""
@@ -56,7 +56,7 @@ class Effect:
 class Chronicle:
     """The model at each revision, and what each command did."""
 
-    def __init__(self, log: CommonLog) -> None:
+    def __init__(self, log: AgreedLog) -> None:
         self.log = log
         log.committed = self.committed
         self.step = 0

@@ -25,7 +25,7 @@ from rendezvous_raft.node.ports import IdSource
 from rendezvous_raft.observability.metrics import MetricsRegistry, ServerMetrics
 from rendezvous_raft.server.drain import DrainSignal
 from rendezvous_raft.server.rpcs import RpcTable
-from rendezvous_raft.testing.common_log import CommonLog, LogReplicator
+from rendezvous_raft.testing.agreed_log import AgreedLog, LogReplicator
 from rendezvous_raft.testing.fake_clock import WALL_BEGIN_MS
 from rendezvous_raft.testing.simulation.loop import ProcessLoop
 from rendezvous_raft.types import NodeName, Region
@@ -36,6 +36,7 @@ LIMITS = NodeLimits(
     wait_timeout_ms_max=30_000,
     subscription_queue_len_max=2,
     entries_unpaced_max=64,  # two entries of one instant are two entries, as with time between
+    entry_pace_ms_max=0,
     settled_ttl_ms=6_000,
     open_ttl_ms=12_000,
     tombstone_ttl_ms=20_000,
@@ -190,7 +191,7 @@ class Life:
 
 
 def begin_life(
-    log: CommonLog,
+    log: AgreedLog,
     name: str,
     loop: ProcessLoop,
     ids: IdSource,

@@ -187,20 +187,6 @@ def leaver_of_a_group_has_no_heir(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Subscriptions, "group_changed", only_joins)
 
 
-def member_of_a_dead_node_stays(patch: pytest.MonkeyPatch) -> None:
-    """U5.2: the members of a node that died stay members for ever."""
-    original = StateMachine._advance_time
-
-    def advance_time(self: Any, command: Any) -> Any:
-        members, self.state.members = self.state.members, {}
-        try:
-            return original(self, command)
-        finally:
-            self.state.members = members
-
-    patch.setattr(StateMachine, "_advance_time", advance_time)
-
-
 def expired_is_read_as_nothing_open(patch: pytest.MonkeyPatch) -> None:
     """G5.1: a wait for what is gone is answered as if nothing of it was open."""
     original = wait._Look._look_at_nothing
@@ -244,11 +230,6 @@ def required_branches_are_not_waited_for(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(queries, "missing_branches", lambda state, request_id, branch_ids: [])
 
 
-def masks_outlive_what_they_wait_for(patch: pytest.MonkeyPatch) -> None:
-    """R7.3: a lease masks although nothing that its wait waits for is open."""
-    patch.setattr(queries, "_still_blocked", lambda state, request, lease: True)
-
-
 def closes_in_other_regions_wake_late(patch: pytest.MonkeyPatch) -> None:
     """R5.1: a wait for any region looks at closes of a region only."""
     from rendezvous_raft.node.watches import Waiter
@@ -288,19 +269,17 @@ PLANTS: tuple[tuple[Plant, str], ...] = (
     (wait_ignores_its_revision, "no answer is older"),
     (wait_asks_nobody, "no answer is older"),
     (early_release_stays, ""),
-    (early_release_covers_every_region, "a wait that was released was right"),
+    (early_release_covers_every_region, ""),
     (repeating_a_registration_is_activity, ""),
     (other_content_is_taken_for_the_same, ""),
     (commands_take_effect_twice, ""),
     (overflow_is_resumed_without_a_list, "a stream begins with what is open"),
     (leaver_of_a_group_has_no_heir, "every open branch reaches a subscriber"),
-    (member_of_a_dead_node_stays, "the state is the model's"),
     (expired_is_read_as_nothing_open, "only what is known is answered"),
     (waited_for_requests_expire, "a request with a waiter is not dropped"),
     (waiter_stays_when_its_call_ends, "what has ended leaves nothing behind"),
     (late_proposals_are_definite, "what definitely did not happen has no effect"),
     (required_branches_are_not_waited_for, "a wait that was released was right"),
-    (masks_outlive_what_they_wait_for, ""),
     (closes_in_other_regions_wake_late, "no wake-up is lost"),
     (cancelled_writes_keep_their_place, "what has ended leaves nothing behind"),
 )

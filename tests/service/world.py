@@ -13,7 +13,7 @@ from chronicle import Chronicle
 from lives import CALL, NODES, PULSE_S, Aborted, Call, Context, Life, begin_life
 from operations import Operation, Subscribe, Wait
 
-from rendezvous_raft.testing.common_log import CommonLog
+from rendezvous_raft.testing.agreed_log import AgreedLog
 from rendezvous_raft.testing.simulation.agenda import Agenda
 from rendezvous_raft.testing.simulation.host import SeededIds
 from rendezvous_raft.testing.simulation.loop import ProcessLoop
@@ -27,7 +27,7 @@ class World(Chronicle):
 
     def __init__(self) -> None:
         self.agenda = Agenda()
-        super().__init__(CommonLog(list(NODES), lambda call: self.agenda.after(0.0, call)))
+        super().__init__(AgreedLog(list(NODES), lambda call: self.agenda.after(0.0, call)))
         self.calls: list[Call] = []
         self.streams: list[Call] = []
         """Subscriptions that are not judged to their end."""

@@ -8,17 +8,17 @@ from replicator_contract import Engines, ReplicatorContract
 
 from rendezvous_raft.limits import NodeLimits
 from rendezvous_raft.node.ports import Replicator
-from rendezvous_raft.testing.common_log import CommonLog, LogReplicator, soon_on_the_running_loop
+from rendezvous_raft.testing.agreed_log import AgreedLog, LogReplicator, soon_on_the_running_loop
 
 NAMES = ("n1", "n2", "n3")
 
 
-def member(log: CommonLog, name: str) -> LogReplicator:
+def member(log: AgreedLog, name: str) -> LogReplicator:
     return LogReplicator(log, name, clock=CLOCK, limits=NodeLimits(), post=soon_on_the_running_loop)
 
 
-class CommonLogEngines(Engines):
-    def __init__(self, log: CommonLog, members: list[LogReplicator]) -> None:
+class AgreedLogEngines(Engines):
+    def __init__(self, log: AgreedLog, members: list[LogReplicator]) -> None:
         super().__init__(members)
         self.log = log
 
@@ -27,14 +27,14 @@ class CommonLogEngines(Engines):
         self.log.commit()
 
     async def make_closed(self) -> Replicator:
-        return member(CommonLog(NAMES, soon_on_the_running_loop), "n1")
+        return member(AgreedLog(NAMES, soon_on_the_running_loop), "n1")
 
 
 class TestLogReplicator(ReplicatorContract):
     @pytest.fixture
-    async def engines(self) -> CommonLogEngines:
-        log = CommonLog(NAMES, soon_on_the_running_loop)
+    async def engines(self) -> AgreedLogEngines:
+        log = AgreedLog(NAMES, soon_on_the_running_loop)
         members = [member(log, name) for name in NAMES]
         for each in members:
             await each.open()
-        return CommonLogEngines(log, members)
+        return AgreedLogEngines(log, members)

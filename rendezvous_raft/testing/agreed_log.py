@@ -1,6 +1,6 @@
 """Nodes over one simulated log: what Raft agrees on, without Raft.
 
-A `CommonLog` is the log that the members of a cluster share. Who leads, who is cut off, which
+A `AgreedLog` is the log that the members of a cluster share. Who leads, who is cut off, which
 entries are committed when, and how far each member has applied them is decided by whoever holds
 the log: a test, or a user who wants to see what his program does when a proposal ends unknown.
 A `LogReplicator` is a member. Everything but the agreement is the product's own: batches, their
@@ -53,7 +53,7 @@ class Disk:
     rows: tuple[snapshot.Row, ...]
 
 
-class CommonLog:
+class AgreedLog:
     """The log of a cluster. See the module's docstring.
 
     Args:
@@ -234,7 +234,7 @@ class CommonLog:
 
 
 class LogReplicator:
-    """A member of a cluster over a `CommonLog`; implements `node.ports.Replicator`.
+    """A member of a cluster over a `AgreedLog`; implements `node.ports.Replicator`.
 
     Args:
         log: the cluster's.
@@ -245,7 +245,7 @@ class LogReplicator:
     """
 
     def __init__(
-        self, log: CommonLog, name: str, *, clock: Clock, limits: NodeLimits, post: Post
+        self, log: AgreedLog, name: str, *, clock: Clock, limits: NodeLimits, post: Post
     ) -> None:
         self.log = log
         self.name = NodeName(name)
