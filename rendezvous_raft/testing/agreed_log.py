@@ -424,7 +424,7 @@ class LogReplicator:
         return successor
 
     async def change_membership(self, change: MembershipChange, *, deadline_s: float) -> None:
-        """Refuses: the members of a common log stay the same."""
+        """Refuses: the members of an agreed log stay the same."""
         raise errors.Unavailable("the members of this log cannot be changed")
 
     def report_parked(self, request_ids: Sequence[RequestId]) -> None:
