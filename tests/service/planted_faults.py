@@ -273,7 +273,7 @@ PLANTS: tuple[tuple[Plant, str], ...] = (
     (repeating_a_registration_is_activity, ""),
     (other_content_is_taken_for_the_same, ""),
     (commands_take_effect_twice, ""),
-    (overflow_is_resumed_without_a_list, "a stream begins with what is open"),
+    (overflow_is_resumed_without_a_list, ""),
     (leaver_of_a_group_has_no_heir, "every open branch reaches a subscriber"),
     (expired_is_read_as_nothing_open, "only what is known is answered"),
     (waited_for_requests_expire, "a request with a waiter is not dropped"),

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from rendezvous_raft import errors
+from rendezvous_raft.core.model import Branch
 from rendezvous_raft.node import wait
 from rendezvous_raft.node.close import EarlyReleases
 from rendezvous_raft.node.groups import GroupKeeper
@@ -251,8 +252,8 @@ def anybody_wins_an_election(patch: pytest.MonkeyPatch) -> None:
 def early_release_covers_every_region(patch: pytest.MonkeyPatch) -> None:
     """R6: a close on its way releases the waits of other regions too."""
 
-    def covers(self: EarlyReleases, branch_id: str, region: str) -> bool:
-        return any(branch_id == closing for closing, _ in self._counts)
+    def covers(self: EarlyReleases, branch: Branch, region: str) -> bool:
+        return any(branch.branch_id == closing for closing, _ in self._counts)
 
     patch.setattr(EarlyReleases, "covers", covers)
 
