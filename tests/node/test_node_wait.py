@@ -144,6 +144,17 @@ async def test_a_required_branch_of_another_request_does_not_count(bench: NodeBe
     assert answer.outcome is WaitOutcome.TIMED_OUT
 
 
+async def test_a_wait_that_gives_up_on_an_unknown_request_says_so(bench: NodeBench) -> None:
+    # semantics: R4, R2.1
+    answer = await bench.wait(scope("post"), timeout_s=1, await_s=5)
+    assert answer.outcome is WaitOutcome.TIMED_OUT
+    assert not answer.known
+    answer = await bench.wait(scope("post"), timeout_s=1, required=("b1",))
+    assert answer.outcome is WaitOutcome.TIMED_OUT
+    assert not answer.known
+    bench.nothing_is_left()
+
+
 async def test_an_unknown_request_is_not_found(bench: NodeBench) -> None:
     # semantics: G5
     started_s = now_s()
