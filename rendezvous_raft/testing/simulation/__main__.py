@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -22,6 +23,7 @@ from rich.table import Table
 from rendezvous_raft.testing.simulation.run import (
     FAILURES_SHOWN_MAX,
     SIZES,
+    Failure,
     Seed,
     Summary,
     run_again,
@@ -32,6 +34,8 @@ from rendezvous_raft.testing.simulation.world import World
 
 EVENTS_KEPT = 100_000
 EVENTS_SHOWN = 120
+LINE_EVERY_S = 60.0
+"""Where there is no terminal for a progress bar."""
 
 
 @click.command()
@@ -83,9 +87,18 @@ def main(
         disable=not console.is_terminal,
     ) as progress:
         task = progress.add_task("seeds", total=len(chosen), failures=0)
+        failures_shown = 0
+        next_line_s = time.monotonic() + LINE_EVERY_S
 
         def told(summary: Summary) -> None:
+            nonlocal failures_shown, next_line_s
             progress.update(task, completed=summary.seeds, failures=len(summary.failures))
+            for failure in summary.failures[failures_shown:FAILURES_SHOWN_MAX]:
+                _print_failure(console, failure)
+            failures_shown = len(summary.failures)
+            if not console.is_terminal and time.monotonic() >= next_line_s:
+                next_line_s = time.monotonic() + LINE_EVERY_S
+                console.print(f"{summary.seeds} of {len(chosen)} seeds, {failures_shown} failures")
 
         summary = run_seeds(chosen, workers=workers, told=told, minutes=minutes)
         twice = [one for one in chosen if one.seed in summary.hashes][:again]
@@ -139,12 +152,16 @@ def _print(summary: Summary) -> None:
     if summary.run_again:
         console.print(f"{summary.run_again} seeds ran again under another hash seed")
     for failure in summary.failures[:FAILURES_SHOWN_MAX]:
-        console.print(f"[red]VIOLATED[/] {failure.what}", highlight=False)
-        console.print(f"  {failure.replay}", highlight=False)
+        _print_failure(console, failure)
     if not summary.failures:
         # Rule of three: what zero failures in so many trials say.
         bound = 3 / max(summary.seeds, 1)
         console.print(f"no violation: at 95 % fewer than {bound:.2g} of all seeds have one")
+
+
+def _print_failure(console: Console, failure: Failure) -> None:
+    console.print(f"[red]VIOLATED[/] {failure.what}", highlight=False)
+    console.print(f"  {failure.replay}", highlight=False)
 
 
 if __name__ == "__main__":
