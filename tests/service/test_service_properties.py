@@ -11,16 +11,9 @@ from steps import TALLY
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a failing example is made short first
 
 WITHOUT_EXPLANATION = [p for p in hypothesis.Phase if p is not hypothesis.Phase.explain]
-RARE = {
-    # Takes a request that somebody waits for until it is old.
-    "a request with a waiter is not dropped",
-}
-"""Properties that so few examples may not come to."""
-RARE_RULES = {
-    # A snapshot has to be installed while the begin of a lease is on its way.
-    "lease_is_left_behind",
-}
-"""Rules that so few examples may not come to."""
+WALKS_MAX = 20
+"""Most need one to three; the rarest rule is taken in every second."""
+HAS_TO_BE_SEEN = {"a wait is released before the commit", "Subscribe: subscription_overflow"}
 
 
 def test_three_nodes_do_what_the_model_says() -> None:
@@ -36,19 +29,23 @@ def test_three_nodes_do_what_the_model_says() -> None:
 
 
 def test_the_properties_are_not_vacuous() -> None:
-    """Few seeds come to everything that matters; which, only Hypothesis's version decides."""
+    """Walks until all was come to that matters.
+
+    How far one walk comes is not settled by its seed: Hypothesis also draws the constants of the
+    modules that the process happens to have imported.
+    """
     TALLY.clear()
     rules = {rule.function.__name__ for rule in Service.setup_state().rules}
-    for seed in range(3, 8):
+    missing = rules
+    for seed in range(WALKS_MAX):
         _walk(seed)
         vacuous = {name for name in TALLY.looked if not TALLY.meaningful[name]}
-        if rules - RARE_RULES <= TALLY.rules.keys() and vacuous <= RARE:
+        unseen = {name for name in HAS_TO_BE_SEEN if not TALLY.seen[name]}
+        missing = (rules - TALLY.rules.keys()) | vacuous | unseen
+        if not missing:
             break
-    assert rules - TALLY.rules.keys() <= RARE_RULES
-    assert vacuous <= RARE
+    assert not missing
     assert len(TALLY.looked) >= 30
-    for what in ("a wait is released before the commit", "Subscribe: subscription_overflow"):
-        assert TALLY.seen[what], what
 
 
 def _walk(seed: int) -> None:
