@@ -32,7 +32,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from rendezvous_raft.limits import COMMAND_BYTES_MAX, NAME_BYTES_MAX, NodeLimits
+from rendezvous_raft.limit_ranges import check_limits
+from rendezvous_raft.limits import NAME_BYTES_MAX, NodeLimits
 from rendezvous_raft.membership import MEMBERS_MAX, MemberConfig, RaftTimers
 from rendezvous_raft.types import NodeName, Region
 
@@ -47,33 +48,6 @@ COMPAT_NAME_LENGTH_MAX = 48
 """The name stands twice in an id `rv_<name>_<k>:rv_<name>_<n>`, which has at most 128 bytes."""
 SECRET_SUFFIXES = ("_key", "_secret", "_password", "_token")
 MASK = "********"
-
-_DAY_MS = 86_400_000
-LIMIT_RANGES: dict[str, tuple[int, int]] = {
-    "proposals_in_flight_max": (1, 1_000_000),
-    "waiters_max": (1, 1_000_000),
-    "wait_timeout_ms_max": (1, 3_600_000),
-    "call_timeout_ms_max": (1, 600_000),
-    "execute_items_in_flight_max": (1, 100_000),
-    "subscribers_per_key_max": (1, 10_000),
-    "subscription_queue_len_max": (1, 1_000_000),
-    "request_watches_max": (1, 1_000),
-    "apply_slice_ms_max": (1, 1_000),
-    "entry_commands_max": (1, 10_000),
-    "entry_pace_ms_max": (0, 1_000),
-    "entry_bytes_max": (1_024, COMMAND_BYTES_MAX),
-    "entries_in_flight_max": (1, 1_024),
-    "entries_unpaced_max": (1, 64),
-    "settled_ttl_ms": (1, 30 * _DAY_MS),
-    "open_ttl_ms": (1, 30 * _DAY_MS),
-    "tombstone_ttl_ms": (1, 30 * _DAY_MS),
-    "lease_ttl_ms": (1, _DAY_MS),
-    "group_join_ms_max": (1, 60_000),
-    "pulse_interval_ms": (1, 60_000),
-    "pulse_elapsed_ms_max": (1, _DAY_MS),
-    "expire_requests_max": (1, 100_000),
-}
-"""Lowest and highest value that each field of `NodeLimits` may be configured to."""
 
 
 class ConfigError(ValueError):
@@ -261,12 +235,7 @@ class NodeConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
-        for name, value in self.limits.items():
-            if name not in LIMIT_RANGES:
-                raise ValueError(f"limits.{name}: no such limit")
-            low, high = LIMIT_RANGES[name]
-            if not low <= value <= high:
-                raise ValueError(f"limits.{name}: must be from {low} to {high}, not {value}")
+        check_limits(self.limits)
         return self
 
     @model_validator(mode="after")

@@ -10,13 +10,13 @@ import pytest
 from pydantic import ValidationError
 
 from rendezvous_raft.config import (
-    LIMIT_RANGES,
     MASK,
     Address,
     ConfigError,
     NodeConfig,
     load_node_config,
 )
+from rendezvous_raft.limit_ranges import LIMIT_RANGES
 from rendezvous_raft.limits import NodeLimits
 from rendezvous_raft.membership import RaftTimers
 
@@ -155,6 +155,11 @@ FAULTS = [
     ({"limits": {"no_such": 1}}, "limits.no_such: no such limit"),
     ({"limits": {"waiters_max": 0}}, "limits.waiters_max: must be from 1 to "),
     ({"limits": {"waiters_max": "many"}}, "limits.waiters_max: "),
+    (
+        {"limits": {"pulse_interval_ms": 5_001}},
+        "limits.pulse_interval_ms: 5001 is more than half of lease_ttl_ms (10000)",
+    ),
+    ({"limits": {"lease_ttl_ms": 1_999}}, "limits.pulse_interval_ms: 1000 is more than half"),
     ({"grpc_tls_cert": "absent.pem"}, "grpc_tls_cert: "),
     ({"grpc_tls_cert": __file__}, "grpc_tls_cert, grpc_tls_key, grpc_tls_client_ca: "),
     ({"raft_tls_key": "absent.pem"}, "raft_tls_key: "),
@@ -264,8 +269,9 @@ def test_every_limit_has_a_range_that_holds_its_default() -> None:
     assert set(LIMIT_RANGES) == set(defaults)
     for name, (low, high) in LIMIT_RANGES.items():
         assert low <= defaults[name] <= high, name
-        assert load_node_config(overrides={"limits": {name: low}}).limits == {name: low}
-        assert load_node_config(overrides={"limits": {name: high}}).limits == {name: high}
+        for value in (low, high):
+            limits = {"lease_ttl_ms": 120_000, "pulse_interval_ms": 1, name: value}
+            assert load_node_config(overrides={"limits": limits}).limits == limits
 
 
 def test_single_timers_win_over_the_profile() -> None:

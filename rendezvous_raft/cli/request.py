@@ -1,4 +1,4 @@
-"""`rendezvous request`: register, show, list, check and wait for requests."""
+"""`rendezvous request`: register, show, list, check, wait for and close requests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rendezvous_raft.cli.descriptions import summary_row
 from rendezvous_raft.cli.durations import DURATION
 from rendezvous_raft.cli.freshness import freshness_options
 from rendezvous_raft.cli.output import Sheet, print_answer
+from rendezvous_raft.cli.request_close import close
 from rendezvous_raft.cli.request_show import show
 from rendezvous_raft.cli.request_status import check, check_regions, dependencies
 from rendezvous_raft.cli.request_wait import wait
@@ -24,10 +25,10 @@ LIST_MAX = 10_000
 
 @click.group()
 def request() -> None:
-    """Register, show, list, check and wait for requests."""
+    """Register, show, list, check, wait for and close requests."""
 
 
-for command in (show, wait, check, check_regions, dependencies):
+for command in (show, wait, check, check_regions, dependencies, close):
     request.add_command(command)
 
 
