@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import click
@@ -71,6 +72,7 @@ def run(
         "http_address": http_address,
         "log_level": log_level,
         "log_format": log_format,
+        **{field: file or None for field, file in dataclasses.asdict(session.tls).items()},
     }
     if config is None or session.endpoints_given:
         overrides["endpoints"] = session.endpoint_list

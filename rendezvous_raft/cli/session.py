@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rendezvous_raft.cli.client_tls import ClientTls
 from rendezvous_raft.cli.exits import ExitCode, effect_of, exit_code_for, next_step_for
 from rendezvous_raft.cli.output import OutputFormat, default_format
 from rendezvous_raft.errors import RendezvousError
+from rendezvous_raft.tls_files import TlsFiles
 
 if TYPE_CHECKING:
     from rendezvous_raft import AsyncClient
@@ -32,7 +32,7 @@ Connect = Callable[[str], "AsyncClient"]
 """Makes a client for endpoints `host:port,host:port`; tests give their own."""
 
 
-def connect(endpoints: str, tls: ClientTls | None = None) -> AsyncClient:
+def connect(endpoints: str, tls: TlsFiles | None = None) -> AsyncClient:
     """A real client. Connects lazily; close it by `async with`.
 
     Raises:
@@ -54,7 +54,7 @@ class Session:
     """None: by the kind of standard output."""
     quiet: bool = False
     no_color: bool = False
-    tls: ClientTls = dataclasses.field(default_factory=ClientTls)
+    tls: TlsFiles = dataclasses.field(default_factory=TlsFiles)
     connect: Connect = connect
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import structlog
@@ -26,15 +26,15 @@ from rendezvous_raft.observability.logs import configure_logs
 from rendezvous_raft.observability.metrics import MetricsRegistry
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-Connect = Callable[[Sequence[str], str], SdkClient]
-"""Makes a client from endpoints and a region; tests give their own."""
+Connect = Callable[[MonitorConfig, str], SdkClient]
+"""Makes a client of the configuration's endpoints for a region; tests give their own."""
 
 _log = structlog.get_logger(__name__)
 
 
-def connect(endpoints: Sequence[str], region: str) -> SdkClient:
+def connect(config: MonitorConfig, region: str) -> SdkClient:
     """A client of the SDK; connects on first use."""
-    return AsyncClient(endpoints, region=region)
+    return AsyncClient(config.endpoints, region=region, credentials=config.tls_files.credentials())
 
 
 def run_monitor(config: MonitorConfig) -> int:
@@ -122,7 +122,7 @@ class MonitorProcess:
         monitors = []
         for watch in self._config.watch:
             if watch.region not in clients:
-                client = self._connect(self._config.endpoints, watch.region)
+                client = self._connect(self._config, watch.region)
                 stack.push_async_callback(client.close)
                 clients[watch.region] = client
             probe = build_probe(watch.probe)

@@ -19,9 +19,11 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rendezvous_raft.config import Address, ConfigError, describe_faults
+from rendezvous_raft.errors import InvalidArgument
 from rendezvous_raft.limits import NAME_BYTES_MAX, SUBSCRIPTION_TAGS_MAX
 from rendezvous_raft.monitor.monitor import PROBES_PER_SECOND
 from rendezvous_raft.monitor.ports import Selection
+from rendezvous_raft.tls_files import TlsFiles
 from rendezvous_raft.types import Region, Service, Tag
 
 WATCHES_MAX = 256
@@ -104,6 +106,11 @@ class MonitorConfig(BaseModel):
     endpoints: Annotated[tuple[HostPort, ...], Field(min_length=1)]
     """Nodes of the metadata service, nearest first: the first releases its waiters first."""
     watch: Annotated[tuple[WatchConfig, ...], Field(min_length=1, max_length=WATCHES_MAX)]
+    tls_ca: str = ""
+    """PEM file of the authorities that nodes must be signed by; none of `tls_*`: plain text."""
+    tls_cert: str = ""
+    """PEM file with the certificate that nodes are shown, where they ask for one."""
+    tls_key: str = ""
     http_address: HostPort | None = DEFAULT_HTTP_ADDRESS
     """Where /readyz, /statusz and /metrics are served."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -116,6 +123,19 @@ class MonitorConfig(BaseModel):
         if len(set(selections)) != len(selections):
             raise ValueError("watch: two entries watch the same")
         return self
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        try:
+            self.tls_files.credentials()
+        except InvalidArgument as error:
+            raise ValueError(error.message) from error
+        return self
+
+    @property
+    def tls_files(self) -> TlsFiles:
+        """What the clients of the process show and expect."""
+        return TlsFiles(self.tls_ca, self.tls_cert, self.tls_key)
 
     def masked(self) -> dict[str, object]:
         """Every setting as JSON can show it, without passwords."""

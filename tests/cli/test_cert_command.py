@@ -10,10 +10,10 @@ import pytest
 from fake_cluster import Invoke
 
 from rendezvous_raft.cli import session as session_module
-from rendezvous_raft.cli.client_tls import ClientTls
 from rendezvous_raft.cli.exits import ExitCode
 from rendezvous_raft.config import NodeConfig
 from rendezvous_raft.errors import InvalidArgument
+from rendezvous_raft.tls_files import TlsFiles
 
 
 def create(invoke: Invoke, out: Path, *arguments: str) -> dict[str, object]:
@@ -143,9 +143,9 @@ def test_commands_show_the_certificate_that_they_are_given(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(invoke, tmp_path, "--client", "ops")
-    used: list[ClientTls] = []
+    used: list[TlsFiles] = []
 
-    def connect(endpoints: str, tls: ClientTls | None = None) -> object:
+    def connect(endpoints: str, tls: TlsFiles | None = None) -> object:
         assert tls is not None
         used.append(tls)
         raise InvalidArgument.for_field("endpoints", "enough seen")
@@ -157,10 +157,10 @@ def test_commands_show_the_certificate_that_they_are_given(
         env={"RENDEZVOUS_TLS_KEY": key},
     )
     assert outcome.exit_code == ExitCode.USAGE
-    assert used == [ClientTls(tls_ca=ca, tls_cert=cert, tls_key=key)]
+    assert used == [TlsFiles(tls_ca=ca, tls_cert=cert, tls_key=key)]
     assert used[0].credentials() is not None
-    assert ClientTls(tls_ca=ca).credentials() is not None
-    assert ClientTls().credentials() is None
+    assert TlsFiles(tls_ca=ca).credentials() is not None
+    assert TlsFiles().credentials() is None
 
 
 @pytest.mark.parametrize(
@@ -174,4 +174,16 @@ def test_commands_show_the_certificate_that_they_are_given(
 )
 def test_half_of_tls_is_refused_by_name(given: dict[str, str], field: str) -> None:
     with pytest.raises(InvalidArgument, match=f"^{field}: "):
-        ClientTls(**given).credentials()
+        TlsFiles(**given).credentials()
+
+
+def test_files_that_are_no_certificates_are_refused_by_name(invoke: Invoke, tmp_path: Path) -> None:
+    create(invoke, tmp_path, "--client", "ops")
+    create(invoke, tmp_path / "other", "--client", "ops")
+    ca, cert, key = (str(tmp_path / name) for name in ("ca.pem", "ops.pem", "ops-key.pem"))
+    other = str(tmp_path / "other" / "ops-key.pem")
+    assert TlsFiles(ca, cert, key).credentials() is not None
+    with pytest.raises(InvalidArgument, match=r"^tls_ca: .*test_cert_command\.py cannot be used: "):
+        TlsFiles(__file__).credentials()
+    with pytest.raises(InvalidArgument, match=r"^tls_cert, tls_key: .*KEY_VALUES_MISMATCH"):
+        TlsFiles(ca, cert, other).credentials()

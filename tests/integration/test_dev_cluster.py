@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import select
@@ -15,6 +16,9 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+
+from rendezvous_raft.devcluster.embedded_store import EmbeddedStore
+from rendezvous_raft.devcluster.replication_lag import ReplicationLag
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -74,6 +78,30 @@ def until_healthy(endpoint: str) -> None:
     raise AssertionError(f"never healthy: {health}")
 
 
+async def write_to_store(directory: Path, branch_id: str) -> None:
+    """Makes a post visible in eu, in the embedded store."""
+    lag = ReplicationLag(median_ms=1.0, p99_ms=1.0)
+    store = EmbeddedStore(directory, regions=("eu",), lag=lag)
+    await store.start()
+    await store.write("post-1", b"x", branch_id)
+    await store.stop()
+
+
+@contextmanager
+def monitor(*flags: str) -> Iterator[None]:
+    """Runs a monitor of the embedded store until the end of the block."""
+    command = [
+        *(sys.executable, "-m", "rendezvous_raft", "monitor", "run", "--datastore", "embedded"),
+        *("--http-address", "127.0.0.1:0", *flags),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
 def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -117,9 +145,14 @@ def test_with_tls_only_who_has_a_certificate_is_served(tmp_path: Path) -> None:
         status, health = rendezvous(*endpoints, *tls, "check", "health")
         assert (status, health["healthy"]) == (0, True)
         place = ("--service", "post-storage", "--region", "eu")
-        assert rendezvous(*endpoints, *tls, "branch", "register", *place)[0] == 0
+        status, branch = rendezvous(*endpoints, *tls, "branch", "register", *place)
+        assert status == 0
         status, compared = rendezvous(*endpoints, *tls, "cluster", "digest")
         assert (status, compared["diverged"]) == (0, False)
+        asyncio.run(write_to_store(tmp_path, branch["branch_id"]))
+        with monitor(*endpoints, *tls, *place, "--path", str(tmp_path / "region-0.sqlite")):
+            wait = ("request", "wait", branch["request_id"], "--region", "eu", "--timeout", "60s")
+            assert rendezvous(*endpoints, *tls, *wait)[0] == 0
         assert rendezvous(*endpoints, "check", "health")[0] == 3
         assert rendezvous(*endpoints, "--tls-ca", str(certs / "ca.pem"), "check", "health")[0] == 3
         for node in nodes:

@@ -168,7 +168,7 @@ async def process_with_store(
                 ],
             }
         )
-        process = MonitorProcess(config, connect=lambda _endpoints, _region: sdk)
+        process = MonitorProcess(config, connect=lambda _config, _region: sdk)
         task = asyncio.create_task(process.run())
         await process.wait_started()
         try:
@@ -290,6 +290,8 @@ WATCH = {"service": "s", "region": "eu", "probe": {"kind": "embedded", "path": "
         ({"endpoints": ["a:1"], "watch": [{**WATCH, "service": ""}]}, "watch[0].service"),
         ({"endpoints": ["a:1"], "watch": [{**WATCH, "probe": {"kind": "x"}}]}, "watch[0].probe"),
         ({"endpoints": ["a:1"], "watch": [WATCH], "endpoint": "a:1"}, "endpoint"),
+        ({"endpoints": ["a:1"], "watch": [WATCH], "tls_ca": "absent.pem"}, "tls_ca: a file"),
+        ({"endpoints": ["a:1"], "watch": [WATCH], "tls_key": "x.pem"}, "tls_ca: a file"),
         (
             {"endpoints": ["a:1"], "watch": [{**WATCH, "max_probes_per_second": 0}]},
             "watch[0].max_probes_per_second",
