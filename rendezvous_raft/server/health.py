@@ -164,11 +164,12 @@ class HealthService:
         last = None
         try:
             while True:
+                draining = self._drain.given  # before the write: during it, it may be given
                 status = self._serving_status(request.service)
                 if status != last:
                     await context.write(health_pb2.HealthCheckResponse(status=status))
                     last = status
-                if self._drain.given:
+                if draining:
                     return
                 await _wait_at_most(drained, WATCH_INTERVAL_S)
         finally:

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from scripted_node import ScriptedNode
 
 from rendezvous_raft.server.drain import DrainSignal
-from rendezvous_raft.server.health import HealthChecks
+from rendezvous_raft.server.health import HealthChecks, HealthService
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -135,3 +135,18 @@ async def test_a_health_watch_ends_with_the_drain(front: FrontEnd) -> None:
     await front.server.close(drain_timeout_s=5)
     assert (await news).status == NOT_SERVING
     assert await call.read() is grpc.aio.EOF
+
+
+async def test_a_watch_tells_of_a_drain_that_begins_while_it_writes(node: ScriptedNode) -> None:
+    drain = DrainSignal()
+    checks = checks_of(node, drain=drain)
+    sent: list[int] = []
+
+    class SlowContext:
+        async def write(self, response: health_pb2.HealthCheckResponse) -> None:
+            sent.append(response.status)
+            drain.give()
+
+    service = HealthService(checks, services=(), drain=drain)
+    await service.watch(health_pb2.HealthCheckRequest(), SlowContext())
+    assert sent == [SERVING, NOT_SERVING]
