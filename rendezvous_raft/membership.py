@@ -102,7 +102,7 @@ MembershipChange = AddMember | RemoveMember
 
 @dataclass(frozen=True, slots=True)
 class RaftTimers:
-    """How patient the engine is (replication 4). All in seconds."""
+    """How patient the engine is. All in seconds."""
 
     heartbeat_s: float
     election_min_s: float

@@ -42,7 +42,7 @@ class Consistency(enum.Enum):
 
 
 class BranchKind(enum.Enum):
-    """Where a branch is open (semantics 1 and 5.6)."""
+    """Where a branch is open."""
 
     REGIONAL = "regional"
     """Open in each region that it lists."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,15 @@ from rendezvous_raft.config import (
     MASK,
     Address,
     ConfigError,
+    MemberSettings,
     NodeConfig,
+    TimerSettings,
     load_node_config,
 )
 from rendezvous_raft.limit_ranges import LIMIT_RANGES
 from rendezvous_raft.limits import NodeLimits
 from rendezvous_raft.membership import RaftTimers
+from rendezvous_raft.monitor.settings import MonitorConfig, WatchConfig
 
 
 @pytest.fixture(autouse=True)
@@ -295,3 +299,16 @@ def test_secrets_are_masked_wherever_the_settings_are_shown(tmp_path: Path) -> N
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         NodeConfig().name = "other"
+
+
+def test_the_reference_names_every_setting_and_its_limits() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    named = {name for row in text.splitlines() for name in re.findall(r"`(\w+)`", row[:200])}
+    assert NodeConfig.model_fields.keys() | MemberSettings.model_fields.keys() <= named
+    assert TimerSettings.model_fields.keys() <= named
+    for model in (MonitorConfig, WatchConfig):
+        assert model.model_fields.keys() <= named
+    defaults = dataclasses.asdict(NodeLimits())
+    for name, (low, high) in LIMIT_RANGES.items():
+        row = f"| `{name}` | {defaults[name]:,} | {low:,} to {high:,} | "
+        assert row in text, row

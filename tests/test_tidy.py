@@ -1,4 +1,4 @@
-"""The house rules of STYLE.md, as far as a program can see them (style P2, P13).
+"""The house rules of STYLE.md, as far as a program can see them.
 
 Each rule is run over the repository, and is itself tested: a breach that is planted is found, and
 the nearest innocent code is not. A line may be excepted from a rule, except from the rules of the

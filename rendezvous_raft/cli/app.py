@@ -34,7 +34,7 @@ COMMANDS = (
         "request",
         "rendezvous_raft.cli.request:request",
         _USE,
-        "Show, list and wait for requests.",
+        "Register, show, list, check, wait for and close requests.",
     ),
     LazyCommand(
         "branch", "rendezvous_raft.cli.branch:branch", _USE, "Register and close branches."
@@ -43,13 +43,13 @@ COMMANDS = (
         "watch",
         "rendezvous_raft.cli.watch:watch",
         _LOOK,
-        "Print the open branches of a service in a region as they come and go.",
+        "Print branches of a service in a region, or a request, as they change.",
     ),
     LazyCommand(
         "cluster",
         "rendezvous_raft.cli.cluster:cluster",
         _OPERATE,
-        "Status, digest, snapshot, leadership.",
+        "Status, members, digest, snapshot, leadership.",
     ),
     LazyCommand(
         "check", "rendezvous_raft.cli.check:check", _OPERATE, "Checks with an exit status."

@@ -62,7 +62,14 @@ def members(ctx: click.Context) -> None:
     )
 
 
-@click.command()
+ADD_EPILOG = """\b
+Example:
+  rendezvous cluster add ap-2 --region ap --raft-address 10.0.3.8:7602 \\
+      --grpc-address 10.0.3.8:7600 --http-address 10.0.3.8:7601
+"""
+
+
+@click.command(epilog=ADD_EPILOG)
 @click.argument("name")
 @click.option("--region", required=True, help="Region that it serves.")
 @click.option("--raft-address", required=True, metavar="HOST:PORT", help="Where members dial it.")
@@ -75,15 +82,10 @@ def members(ctx: click.Context) -> None:
 @shared_options
 @click.pass_context
 def add(ctx: click.Context, /, *, name: str, wait: bool, **member: str | bool) -> None:
-    r"""Add the node NAME to the cluster. Start it with `join = true` before or after.
+    """Add the node NAME to the cluster. Start it with `join = true` before or after.
 
     It receives the log without a vote, and votes as soon as it has caught up. Adding a member that
     is there already changes nothing, but gives a vote to one that was added with --non-voter.
-
-    \b
-    Example:
-      rendezvous cluster add ap-2 --region ap --raft-address 10.0.3.8:7602 \
-        --grpc-address 10.0.3.8:7600 --http-address 10.0.3.8:7601
     """
     session = session_of(ctx)
     from rendezvous_raft.client.arguments import MemberSpec  # noqa: PLC0415 - loads grpc

@@ -75,8 +75,8 @@ def run(
 ) -> None:
     """Run one node until SIGTERM or SIGINT; then it drains and ends.
 
-    Every setting is described in the reference of the configuration; the flags here are the ones
-    that differ from node to node.
+    docs/configuration.md describes every setting; the flags here are those that differ from node to
+    node.
     """
     session = session_of(ctx)
     if die_with_parent is not None:
@@ -87,7 +87,15 @@ def run(
     ctx.exit(run_node(node_config))
 
 
-@server.command()
+REJOIN_EPILOG = """\b
+Example:
+  rendezvous wal verify /var/lib/rendezvous     # what is damaged
+  rendezvous server rejoin --config node.toml
+  rendezvous server run --config node.toml
+"""
+
+
+@server.command(epilog=REJOIN_EPILOG)
 @click.option(
     "-c",
     "--config",
@@ -107,17 +115,11 @@ def run(
 @output_options
 @click.pass_context
 def rejoin(ctx: click.Context, /, *, config: Path | None, yes: bool, **overrides: object) -> None:
-    r"""Let a node whose files are damaged begin anew, as a member without a vote.
+    """Let a node whose files are damaged begin anew, as a member without a vote.
 
     Its old files are put aside, in a directory `damaged-...` beside the new ones; nothing is
     deleted. Started again, the node asks the others to be let in: they go on without its vote, it
     catches up from them, and votes again. That needs a leader, and so a majority without this node.
-
-    \b
-    Example:
-      rendezvous wal verify /var/lib/rendezvous     # what is damaged
-      rendezvous server rejoin --config node.toml
-      rendezvous server run --config node.toml
     """
     session = session_of(ctx)
     node_config = _load(session, config, overrides)

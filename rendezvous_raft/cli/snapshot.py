@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def snapshot() -> None:
     """Look into a snapshot file, without a node.
 
-    Needs what a node needs (rendezvous-raft[server]).
+    Needs what a node needs (rendezvous-raft[server,cli]).
     """
 
 

@@ -46,7 +46,7 @@ def wal() -> None:
     """Look at and verify a node's files, without a node.
 
     Nothing is changed: the files are opened for reading only. Needs what a node needs
-    (rendezvous-raft[server]).
+    (rendezvous-raft[server,cli]).
     """
 
 

@@ -18,7 +18,7 @@ STREAM_S_MAX = 3_600.0
 """How long a subscription or a watch lasts at most: no stream without a deadline."""
 
 LONG_CALLS_PER_CONNECTION = 100
-"""Waits and streams on one connection: a node allows some 256 streams on each, and a call
+"""Waits and streams on one connection: a node or a proxy allows so many on each, and a call
 beyond that would queue unseen behind calls that last for minutes."""
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (

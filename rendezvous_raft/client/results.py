@@ -1,4 +1,4 @@
-"""What the calls answer: frozen values with the names of the protos.
+"""What the calls answer: frozen values with the names of the protos (`global` is `is_global`).
 
 Durations are seconds, times are aware datetimes in UTC, sequences are tuples. Every answer carries
 the `revision` at which it holds.

@@ -28,7 +28,7 @@ from rendezvous_raft.types import (
 from rendezvous_raft.values import value
 
 GROUPS_VERSION = 2
-"""The version that brought the commands of subscription groups (style P10)."""
+"""The version that brought the commands of subscription groups."""
 
 
 @value
@@ -197,7 +197,7 @@ class ExpireRequests:
 
 @value
 class ActivateVersion:
-    """Commands up to this version may be proposed from now on (style P10)."""
+    """Commands up to this version may be proposed from now on."""
 
     command_id: CommandId
     version: int

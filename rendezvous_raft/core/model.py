@@ -210,7 +210,7 @@ class State:
     """Open branches per region; global and regionless ones under `""`."""
 
     def link_to_parent(self, request: Request, branch: Branch) -> None:
-        """Adds the edge between services that a parent means (semantics 3)."""
+        """Adds the edge between services that a parent means (semantics 3.1)."""
         if branch.parent_branch_id:
             parent = self.branches[branch.parent_branch_id]
             if parent.service != branch.service:

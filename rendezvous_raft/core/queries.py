@@ -68,7 +68,7 @@ def scope_services(request: Request, scope: Scope) -> dict[Service, None]:
 
 
 def dependencies(request: Request, services: Iterable[Service]) -> tuple[Service, ...]:
-    """deps(S) of semantics 3: all transitive descendants, each once, in order of discovery."""
+    """deps(S) of semantics 3.3: all transitive descendants, each once, in order of discovery."""
     found: dict[Service, None] = {}
     pending = list(services)
     while pending:

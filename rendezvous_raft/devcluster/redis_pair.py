@@ -1,7 +1,7 @@
 """A real Redis with its replica in another "region", behind a link that delays.
 
 The write side is what the Redis shim will do: the post and the marker of its branch in one
-MULTI/EXEC, which a replica applies as one (datastores V9, T1).
+MULTI/EXEC, which a replica applies as one (docs/monitor-rules.txt V9, T1).
 """
 
 from __future__ import annotations

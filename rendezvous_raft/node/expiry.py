@@ -1,6 +1,6 @@
 """The leader's pulse: cluster time, and dropping what has been inactive too long (L1, L2).
 
-Once every member can apply a newer version of commands, the leader activates it (style P10).
+Once every member can apply a newer version of commands, the leader activates it.
 
 Only the leader pulses. Time is what its monotonic clock says has passed since its last pulse,
 capped; a new leader starts from zero, so cluster time may lag behind the clocks and never runs

@@ -70,7 +70,7 @@ class GroupKeeper:
 
     @property
     def is_active(self) -> bool:
-        """Whether every member of the cluster can apply the commands of groups (style P10)."""
+        """Whether every member of the cluster can apply the commands of groups."""
         return self._replicator.state.state.version >= GROUPS_VERSION
 
     def join(

@@ -1,4 +1,4 @@
-"""What the use-cases need from the world. Adapters elsewhere implement these (style P7).
+"""What the use-cases need from the world. Adapters elsewhere implement these.
 
 Deadlines are absolute, in seconds of `Clock.monotonic_s()`.
 """
@@ -27,7 +27,7 @@ AppliedListener = Callable[[Sequence[Applied]], None]
 
 
 class Clock(Protocol):
-    """Time as an input (style P2)."""
+    """Time as an input: tests bring their own."""
 
     def monotonic_s(self) -> float:
         """Seconds that never jump; for deadlines."""

@@ -1,4 +1,4 @@
-"""Group commit: the commands of a loop turn become one entry (replication 5).
+"""Group commit: the commands of a loop turn become one entry.
 
 A batch leaves at the end of the turn in which its commands came, if fewer than
 `entries_unpaced_max` are on their way and most of those who got the last answers are back in that

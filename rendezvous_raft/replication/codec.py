@@ -2,7 +2,7 @@
 
 A command is a msgpack array `[version, kind, command id, fields…]`; an entry is a msgpack array
 `[version, origin, sequence]` followed by its commands, back to back. Versions are part of the
-format (style P10): what this version does not know is a `CodecError`, and a node that meets one
+format: what this version does not know is a `CodecError`, and a node that meets one
 in its log halts instead of guessing, for every guess would be a silent divergence.
 """
 

@@ -2,8 +2,8 @@
 
 What the state machine keeps in masks, queues, orders and counts, this model computes again for
 every question from a handful of sets and lists. It is slow, and meant to be read beside
-semantics.md: a test that finds the two in disagreement has found a fault in one of them. It knows
-no limits.
+docs/semantics-rules.txt: a test that finds the two in disagreement has found a fault in one of
+them. It knows no limits.
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ class NaiveModel:
         return Status.OPEN if is_open else Status.CLOSED
 
     def descendants(self, request_id: RequestId, service: Service) -> set[Service]:
-        """deps(S) of semantics 3, as the transitive closure of the edges."""
+        """deps(S) of semantics 3.3, as the transitive closure of the edges."""
         services = {branch.branch_id: branch.service for branch in self.of(request_id)}
         edges = {
             (services[branch.parent_branch_id], branch.service)

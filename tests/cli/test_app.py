@@ -43,6 +43,9 @@ def test_every_command_explains_itself_and_has_a_json_twin(
     assert outcome.exit_code == ExitCode.OK
     assert "--output [table|json|jsonl|plain]" in outcome.stdout
     assert len(outcome.stdout.splitlines()) > 5
+    assert "\\b" not in outcome.stdout, (
+        "a paragraph that click must not fold stands in a raw string"
+    )
 
 
 def test_an_unknown_command_is_a_usage_error(invoke: Invoke) -> None:

@@ -1,4 +1,4 @@
-"""Context propagation: X1, X2 and X4 of the rules for carriers."""
+"""Context propagation: X1, X2 and X4 of docs/monitor-rules.txt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing that arrives from a socket or a file is unpickled (replication 1.6, F14)."""
+"""Nothing that arrives from a socket or a file is unpickled (F14)."""
 
 from __future__ import annotations
 

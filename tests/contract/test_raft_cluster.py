@@ -1,4 +1,4 @@
-"""Three members on loopback: failover, restart, isolation, snapshots, transfer (replication 1)."""
+"""Three members on loopback: failover, restart, isolation, snapshots, transfer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When snapshots are taken, and how one arrives chunk by chunk (replication 3)."""
+"""When snapshots are taken, and how one arrives chunk by chunk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closes: batches (datastores M8), every row of V16, at least once (M9)."""
+"""Closes: batches (M8), every row of V16, at least once (M9)."""
 
 from __future__ import annotations
 

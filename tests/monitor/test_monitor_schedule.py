@@ -1,4 +1,4 @@
-"""The schedule: intervals, fairness, jitter (datastores M4-M6, V15, V18). Nothing sleeps."""
+"""The schedule: intervals, fairness, jitter (M4-M6, V15, V18). Nothing sleeps."""
 
 from __future__ import annotations
 

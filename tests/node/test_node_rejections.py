@@ -1,4 +1,4 @@
-"""What the state refuses, as errors: each names what it is about (semantics G6, style 8)."""
+"""What the state refuses, as errors: each names what it is about (semantics G6)."""
 
 from __future__ import annotations
 

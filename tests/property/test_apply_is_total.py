@@ -1,4 +1,4 @@
-"""`apply` answers everything: also what no gate lets through (style P3)."""
+"""`apply` answers everything: also what no gate lets through."""
 
 from __future__ import annotations
 

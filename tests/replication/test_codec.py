@@ -1,4 +1,4 @@
-"""Commands and entries as bytes: back as they were, or a `CodecError`, nothing else (style P3)."""
+"""Commands and entries as bytes: back as they were, or a `CodecError`, nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes that each version wrote: they decode to the same commands for ever (style P10).
+"""Bytes that each version wrote: they decode to the same commands for ever.
 
 A line of the file is never changed. A new version adds a file of its own.
 """

@@ -1,4 +1,4 @@
-"""The durable outbox: nothing leaves before what it says is on disk (replication 3)."""
+"""The durable outbox: nothing leaves before what it says is on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Determinism of the core: the same history gives the same bytes on every replica (style P2).
+"""Determinism of the core: the same history gives the same bytes on every replica.
 
 The order in which a set is iterated depends on the hash seed of the process. A value is taken for
 a set when it is written as one, annotated as one, or computed from one; that catches honest

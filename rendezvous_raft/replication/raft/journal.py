@@ -3,7 +3,7 @@
 PySyncObj keeps its whole log as a list of (payload, index, term) whose first element is the base:
 an entry that is known to be committed and serves only to compare terms with. Ours is the same,
 written through to `DurableLog`; it also knows up to where the log is on stable storage, so that a
-leader counts itself only for that (replication 3). And it knows the membership that its last entry
+leader counts itself only for that. And it knows the membership that its last entry
 of that kind names, for that one is in force as soon as it stands in the log (thesis 4.1).
 """
 

@@ -1,4 +1,4 @@
-"""The durable outbox: nothing leaves a node before what it says is on disk (replication 3).
+"""The durable outbox: nothing leaves a node before what it says is on disk.
 
 Every message says a term, and some say what is in this node's log. It is stamped with the position
 at which that was written, and is sent once the log is synced to there. The one rule covers votes

@@ -1,4 +1,4 @@
-"""Linearizable reads: all readers of a turn share one read index (replication 6, F10)."""
+"""Linearizable reads: all readers of a turn share one read index (F10; thesis 6.4)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Each member opens one connection to each other member and sends on it; what it receives comes on
 the connections that others opened to it. Members of two clusters, or a node that took over another
-one's address, never mix (replication 4): see `connections.py`.
+one's address, never mix: see `connections.py`.
 
 A sender that is no peer is a *guest*: heard all the same, and answered where its greeting says, for
 it may be a leader of whom this node does not know yet (thesis 4.1). The rules decide what it may

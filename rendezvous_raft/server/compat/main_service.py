@@ -260,7 +260,7 @@ def _new_branch(
 
 
 def _regions(names: Iterable[str]) -> tuple[Region, ...]:
-    """5.6: no region, or only an empty one, is everywhere."""
+    """No region, or only an empty one, is everywhere."""
     distinct = sorted(dict.fromkeys(names))
     if distinct in ([], [""]):
         return ()

@@ -74,7 +74,7 @@ class Words23Service:
     async def register_branch(
         self, request: pb.RegisterBranchMessage, call: Call
     ) -> pb.RegisterBranchResponse:
-        """W2. Without a region it is a branch of no region (5.6)."""
+        """W2. Without a region it is a branch of no region."""
         regions = _regions([request.region]) if request.region else ()
         branch = _new_branch(request.service, request.tag, regions)
         place = "words23 RegisterBranch"
