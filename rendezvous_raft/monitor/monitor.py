@@ -43,6 +43,8 @@ FLUSH_S = 5.0
 PROBES_PER_SECOND = 50_000.0
 ENDPOINT_SILENT_S = 10 * INTERVAL_MAX_S
 """A datastore that failed and did not answer for so long is not ready (M11)."""
+SKEW_S = 5.0
+"""By how much the wall clocks of two machines may differ before ages are taken for wrong ones."""
 
 _log = structlog.get_logger(__name__)
 
@@ -221,7 +223,7 @@ class Monitor:
                 f"{PENDING_MAX} branches are pending",
                 details={"limit": "pending_max", "value": str(PENDING_MAX)},
             )
-        since = _now() if live else self._listed_since(delivery)
+        since = self._opened_since(delivery) if live else self._listed_since(delivery)
         if self._pending.add(delivery, since=since):
             self._schedule.add(delivery.branch_id, since)
             self._looker.ring()
@@ -281,6 +283,16 @@ class Monitor:
         acknowledged = verdict in {CloseVerdict.CLOSED, CloseVerdict.ALREADY}
         if known is not None and known.visible_at is not None and acknowledged:
             self._observer.close_acknowledged(_now() - known.visible_at)
+
+    def _opened_since(self, delivery: BranchOpened) -> float:
+        """When a branch that was not listed was registered: just now, or it comes from a member.
+
+        In a group others leave, and what they had comes without a list. What looks younger than
+        clocks may differ is taken for new.
+        """
+        now = _now()
+        since = self._listed_since(delivery) if self._selection.group else now
+        return since if now - since > SKEW_S else now
 
     def _listed_since(self, delivery: BranchOpened) -> float:
         """When a listed branch was registered, on the loop's clock.

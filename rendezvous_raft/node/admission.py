@@ -17,6 +17,8 @@ class Admission:
         self._limits = limits
         self._observer = observer
         self.draining = False
+        self.stalled: str | None = None
+        """Why this node hears of nothing any more; None: it does."""
         self.proposals = 0
         self.waits = 0
 
@@ -24,6 +26,12 @@ class Admission:
         """Raises `Draining` once the node shuts down."""
         if self.draining:
             raise errors.Draining("the node is shutting down; use another one")
+
+    def refuse_to_park(self) -> None:
+        """Raises `Draining`, or `NotReady` where what is parked would stay so for ever."""
+        self.refuse_when_draining()
+        if self.stalled is not None:
+            raise errors.NotReady(self.stalled)
 
     @contextmanager
     def proposal(self) -> Iterator[None]:
@@ -39,8 +47,8 @@ class Admission:
 
     @contextmanager
     def wait(self) -> Iterator[None]:
-        """Holds a place for a wait. Raises `Draining` or `Overloaded`."""
-        self.refuse_when_draining()
+        """Holds a place for a wait. Raises `Draining`, `NotReady` or `Overloaded`."""
+        self.refuse_to_park()
         if self.waits >= self._limits.waiters_max:
             raise self._overloaded("waiters_max")
         self.waits += 1

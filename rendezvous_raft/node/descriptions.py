@@ -95,9 +95,9 @@ class Descriptions:
             RequestExpired: it has expired, before or meanwhile.
             LimitExceeded: too many requests are watched on this node.
             NoLeader, DeadlineExceeded: the node could not become as fresh as asked at first (G4).
-            Draining: the node shuts down; watch on another one.
+            Draining, NotReady: the node shuts down or has halted; watch on another one.
         """
-        self._admission.refuse_when_draining()
+        self._admission.refuse_to_park()
         now_s = self._clock.monotonic_s()
         patient_until_s = now_s + query.await_registration_s
         # The stream may last for ever; who wants to know that no leader is there, wants it now.

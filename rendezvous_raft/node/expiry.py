@@ -20,8 +20,9 @@ from rendezvous_raft.limits import NodeLimits
 from rendezvous_raft.node.groups import GroupKeeper
 from rendezvous_raft.node.leases import LeaseKeeper
 from rendezvous_raft.node.ports import Clock, IdSource, Replicator
+from rendezvous_raft.node.status import ClusterStatus
 from rendezvous_raft.node.watches import WaitIndex
-from rendezvous_raft.types import RequestId, Role
+from rendezvous_raft.types import NodeName, RequestId, Role
 
 PARKED_REPORTED_MAX = 10_000
 """Requests with parked waiters that one node reports to the leader."""
@@ -30,7 +31,7 @@ PARKED_REPORTED_MAX = 10_000
 class Expiry:
     """Runs once per `pulse_interval_ms` on every node; acts on the leader.
 
-    `removed` is called at each pulse while the leader does not count this node as a member.
+    `stands_still` is told at each pulse why this node hears of nothing any more; None: it does.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Expiry:
         waits: WaitIndex,
         leases: LeaseKeeper,
         groups: GroupKeeper,
-        removed: Callable[[], None],
+        stands_still: Callable[[str | None], None],
     ) -> None:
         self._replicator = replicator
         self._limits = limits
@@ -51,8 +52,10 @@ class Expiry:
         self._waits = waits
         self._leases = leases
         self._groups = groups
-        self._removed = removed
+        self._stands_still = stands_still
         self._last_pulse_s: float | None = None
+        self._missed: tuple[NodeName, ...] = ()
+        """Nodes that were not connected at the pulse before."""
 
     async def run(self) -> None:
         """Pulses until cancelled."""
@@ -62,15 +65,18 @@ class Expiry:
 
     async def pulse(self) -> None:
         """One pulse: reports parked waiters or, on the leader, moves time and expires."""
+        status = self._replicator.status()
+        self._stands_still(_why_still(status))
+        if status.halted is not None:
+            return
         self._leases.end_strays()
         self._groups.keep()
-        status = self._replicator.status()
-        if status.not_member:
-            self._removed()
         if status.role is not Role.LEADER:
             self._last_pulse_s = None
+            self._missed = ()
             self._replicator.report_parked(self._waits.request_ids(PARKED_REPORTED_MAX))
             return
+        self._end_members_of_the_missing(status)
         now_s = self._clock.monotonic_s()
         # A pulse whose outcome is unknown is never proposed again: time may lag, not run ahead.
         elapsed_ms = 0
@@ -91,6 +97,12 @@ class Expiry:
         except errors.RendezvousError:
             # Without a majority time stands still and nothing expires. The next pulse tries anew.
             return
+
+    def _end_members_of_the_missing(self, status: ClusterStatus) -> None:
+        """Subscriptions at nodes that are away at two pulses leave their groups."""
+        missed = tuple(member.name for member in status.members if not member.connected)
+        self._groups.end_members_of([name for name in missed if name in self._missed])
+        self._missed = missed
 
     def _anything_passes(self) -> bool:
         """Whether there is anything that time can end."""
@@ -147,3 +159,11 @@ class Expiry:
                     return True
         oldest = next(iter(state.tombstones.values()), None)
         return oldest is not None and oldest.expired_ms <= state.time_ms - limits.tombstone_ttl_ms
+
+
+def _why_still(status: ClusterStatus) -> str | None:
+    if status.halted is not None:
+        return f"the node has halted: {status.halted}; use another one"
+    if status.not_member:
+        return "this node is no member of the cluster; use another one"
+    return None

@@ -1,15 +1,21 @@
 """Memberships of this node's subscriptions in their groups, told to all nodes (semantics U5).
 
 A membership is a lease as that of a wait is (`leases.py`): bound to this node, renewed while the
-subscription lasts, ended with it; when the node dies nobody renews it, and the pulse ends it. One
-command renews all of a node. A member of this node's name that no subscription of this life holds
-is a stray, and is ended; a subscription that is no member, for whatever reason, joins again.
+subscription lasts, ended with it. One command renews all of a node. A member of this node's name
+that no subscription of this life holds is a stray, and is ended; a subscription that is no member,
+for whatever reason, joins again.
+
+When a node dies nobody renews its members, and the pulse ends them after their time. Until then
+what is theirs has no watcher, so the leader ends them as soon as it has missed their node for a
+second or two. That needs no proof of its death: a node that lives, and is only cut off from the
+leader, goes on giving its members what it knows of, and lets them join again as soon as it learns
+that they are none. Two members watch a branch then, which is safe.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from rendezvous_raft import errors
 from rendezvous_raft.core import groups
@@ -31,6 +37,9 @@ from rendezvous_raft.types import BranchId, MemberId, Tag
 RENEWALS_PER_TTL = 3
 MEMBERS_PER_COMMAND = 1_000
 """Members that one command renews or ends; more travel in several."""
+
+Owners = dict[GroupKey, MemberId | None]
+"""Who watches one branch, by group; None: nobody."""
 
 
 class GroupMembership:
@@ -86,6 +95,9 @@ class GroupKeeper:
     def leave(self, membership: GroupMembership) -> None:
         """Ends a membership, in the background."""
         del self._memberships[membership.member_id]
+        joining = self._joining.get(membership.member_id)
+        if joining is not None:
+            joining.cancel()  # perhaps it has not been sent yet
         if membership.proposed:
             self._end_soon([membership.member_id])
 
@@ -93,15 +105,32 @@ class GroupKeeper:
         """Whether this replica knows of the membership."""
         return membership.member_id in self._replicator.state.state.members
 
-    def gets(self, membership: GroupMembership, branch_id: BranchId, tag: Tag) -> bool:
+    def count(self, group: GroupKey) -> int:
+        """Members of a group."""
+        return len(self._replicator.state.state.groups.get(group, ()))
+
+    def gets(
+        self, membership: GroupMembership, branch_id: BranchId, tag: Tag, owners: Owners
+    ) -> bool:
         """Whether the branch is given to this subscription, whose filter lets the tag pass.
 
-        One that is no member, not yet or not any more, gets everything: too much is safe.
+        One that is no member, not yet or not any more, gets everything: too much is safe. `owners`
+        remembers, for one branch and one turn, what was asked before: it costs a hash per member.
         """
         if not self.is_member(membership):
             return True
-        members = groups.members_of(self._replicator.state.state, membership.group)
-        return groups.owner_of(members, branch_id, tag) == membership.member_id
+        group = membership.group
+        if group not in owners:
+            members = groups.members_of(self._replicator.state.state, group)
+            owners[group] = groups.owner_of(members, branch_id, tag)
+        return owners[group] == membership.member_id
+
+    def end_members_of(self, nodes: Collection[str]) -> None:
+        """Ends, in the background, what these nodes hold, which the leader has missed."""
+        members = self._replicator.state.state.members.values()
+        gone = [member.member_id for member in members if member.node in nodes]
+        if gone:
+            self._end_soon(gone)
 
     def keep(self) -> None:
         """Sees to it, in the background, that members are who subscribes; once a second will do."""
@@ -122,6 +151,13 @@ class GroupKeeper:
         if self._memberships and self._renewing is None and self._clock.monotonic_s() >= due_s:
             self._renewed_s = self._clock.monotonic_s()
             self._renewing = asyncio.get_running_loop().create_task(self._renew())
+
+    def state_replaced(self) -> None:
+        """A snapshot may have swallowed answers: what is still needed is proposed anew."""
+        for task in (*self._joining.values(), self._renewing, self._ending):
+            if task is not None:
+                task.cancel()
+        self._renewing = self._ending = None
 
     async def close(self) -> None:
         """Blocks until what has left is ended, or that has failed. Every subscription is over."""
@@ -176,7 +212,8 @@ class GroupKeeper:
                 for member_id in taken:
                     self._leaving.pop(member_id, None)
         finally:
-            self._ending = None
+            if self._ending is asyncio.current_task():
+                self._ending = None
 
     async def _renew(self) -> None:
         try:
@@ -185,10 +222,12 @@ class GroupKeeper:
                 if await self._propose(command) is None:
                     self._renewed_s = float("-inf")
         finally:
-            self._renewing = None
+            if self._renewing is asyncio.current_task():
+                self._renewing = None
 
     async def _propose(self, command: Command) -> Applied | None:
-        deadline_s = self._clock.monotonic_s() + self._ttl_ms / 1000
+        # An answer that gets lost must not hold up what comes after it for long.
+        deadline_s = self._clock.monotonic_s() + self._ttl_ms / 1000 / RENEWALS_PER_TTL
         try:
             return await self._replicator.propose(command, deadline_s=deadline_s)
         except errors.RendezvousError:

@@ -138,7 +138,7 @@ class Node:
             self._index,
             self._leases,
             self._groups,
-            self._end_what_stalls,
+            self._stand_still,
         )
         self._pulse: asyncio.Task[None] | None = None
         early = EarlyReleases() if early_release else None
@@ -181,12 +181,16 @@ class Node:
         self._subscriptions.end_all("draining", draining)
         self._request_watches.end_all(draining)
 
-    def _end_what_stalls(self) -> None:
-        """A node that was removed hears of nothing any more; its callers have to go elsewhere."""
-        removed = errors.Unavailable("this node is no member of the cluster; use another one")
-        self._index.fail_all(removed)
-        self._subscriptions.end_all("removed", removed)
-        self._request_watches.end_all(removed)
+    def _stand_still(self, why: str | None) -> None:
+        """Sends callers elsewhere while this node hears of nothing; None: it does again."""
+        self._admission.stalled = why
+        if why is None:
+            return
+        not_ready = errors.NotReady(why)
+        self._index.fail_all(not_ready)
+        self._watch.fail_all(not_ready)
+        self._subscriptions.end_all("stalled", not_ready)
+        self._request_watches.end_all(not_ready)
 
     async def close(self) -> None:
         """Ends leases and memberships, then the engine."""
@@ -420,6 +424,7 @@ class Node:
     def _on_state_replaced(self) -> None:
         """A snapshot was installed: events are missing, so everybody looks anew."""
         self._watch.state_replaced(self.replicator.state.state.branches)
+        self._groups.state_replaced()
         self._index.wake_all()
         self._request_watches.changed_all()
         self._subscriptions.end_all(

@@ -16,9 +16,6 @@ from rendezvous_raft.node.calls import BranchIsOpen, SubscriptionEvent, Subscrip
 from rendezvous_raft.node.groups import GroupMembership
 from rendezvous_raft.types import BranchId, Tag
 
-SHARE_BRANCHES_MAX = 500
-"""Open branches that are looked through in one turn of the loop."""
-
 
 class Subscriber:
     """One stream: what it watches and what waits to be delivered."""
@@ -34,7 +31,10 @@ class Subscriber:
         """Ends the wait for the membership."""
         self._tags = dict.fromkeys(key.tags)
         self._queue: list[SubscriptionEvent] = []
-        self._share: list[BranchId] = []
+        self._share: Sequence[BranchId] = ()
+        self._looked_through = 0
+        """Those of the share whose turn has come."""
+        self._at_once = 1
         self._list_end: SubscriptionEvent | None = None
         """Comes after the share, and before what is queued."""
         self._look: Callable[[BranchId], BranchIsOpen | None] = _nothing
@@ -63,6 +63,7 @@ class Subscriber:
         branch_ids: Sequence[BranchId],
         look: Callable[[BranchId], BranchIsOpen | None],
         *,
+        at_once: int,
         list_end: SubscriptionEvent | None = None,
     ) -> None:
         """Lets the consumer look for what of these is its now, instead of what was left to look at.
@@ -70,18 +71,19 @@ class Subscriber:
         Args:
             branch_ids: in the order of their registration.
             look: what to deliver of a branch; None: nothing.
+            at_once: how many are looked at in one turn of the loop.
             list_end: if this is the list of the stream, what ends it; the queue waits for it.
         """
-        # The next one is taken from the end.
-        self._share = list(reversed(branch_ids))
+        self._share, self._looked_through = branch_ids, 0
         self._look = look
+        self._at_once = at_once
         self._list_end = list_end or self._list_end
         self._filled.set()
 
     def end(self, error: errors.RendezvousError) -> None:
         """Ends the stream with an error, instead of what is queued."""
         self._queue.clear()
-        self._share.clear()
+        self._share = ()
         self._error = error
         self._filled.set()
 
@@ -94,8 +96,8 @@ class Subscriber:
             batch: list[SubscriptionEvent] = []
             if self._list_end is None:
                 batch, self._queue = self._queue, []
-            if not batch:
-                batch = self._next_of_share()
+            # A part with every batch: a queue that never runs dry must not keep the share waiting.
+            batch += self._next_of_share()
             if not self._share:
                 if self._list_end is not None:
                     batch.append(self._list_end)
@@ -107,11 +109,11 @@ class Subscriber:
             await asyncio.sleep(0)  # a part in which nothing was its own
 
     def _next_of_share(self) -> list[SubscriptionEvent]:
-        found: list[SubscriptionEvent] = []
-        for _ in range(min(SHARE_BRANCHES_MAX, len(self._share))):
-            event = self._look(self._share.pop())
-            if event is not None:
-                found.append(event)
+        begin, self._looked_through = self._looked_through, self._looked_through + self._at_once
+        events = map(self._look, self._share[begin : self._looked_through])
+        found: list[SubscriptionEvent] = [event for event in events if event is not None]
+        if self._looked_through >= len(self._share):
+            self._share = ()
         return found
 
 

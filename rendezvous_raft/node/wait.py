@@ -51,7 +51,7 @@ class Waits:
         Raises:
             RequestNotFound, RequestExpired: nothing can be said (G5).
             NoLeader, DeadlineExceeded: the node could not become as fresh as asked (G4).
-            Draining: the node shuts down; ask another one.
+            Draining, NotReady: the node shuts down or has halted; ask another one.
         """
         started_s = self._clock.monotonic_s()
         outcome, prevented = "cancelled", False
@@ -72,8 +72,8 @@ class Waits:
     async def _wait(self, query: WaitQuery, started_s: float, deadline_s: float) -> WaitAnswer:
         end_s = min(started_s + query.timeout_s, deadline_s)
         await reach(self._replicator, query.freshness, end_s)
-        # The drain may have begun meanwhile; it ends what is parked, not what parks later.
-        self._admission.refuse_when_draining()
+        # A drain may have begun meanwhile; it ends what is parked, not what parks later.
+        self._admission.refuse_to_park()
         look = _Look(self._replicator, self._early, query)
         look.awaiting = query.await_registration_s > 0
         if look.look():

@@ -118,6 +118,10 @@ class RegistrationWatch:
     def end(self, error: Exception) -> None:
         """Fails who waits now and whoever would wait later: the node shuts down."""
         self._ended = error
+        self.fail_all(error)
+
+    def fail_all(self, error: Exception) -> None:
+        """Fails who waits now."""
         for futures in self._watchers.values():
             for future in futures:
                 if not future.done():

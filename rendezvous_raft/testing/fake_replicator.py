@@ -18,7 +18,7 @@ from rendezvous_raft.core.results import Applied
 from rendezvous_raft.limits import StateLimits
 from rendezvous_raft.membership import MembershipChange
 from rendezvous_raft.node.ports import AppliedListener, Clock
-from rendezvous_raft.node.status import ClusterStatus, SnapshotInfo
+from rendezvous_raft.node.status import ClusterStatus, MemberStatus, SnapshotInfo
 from rendezvous_raft.replication.codec import COMMAND_VERSION
 from rendezvous_raft.types import NodeName, Region, RequestId, Revision, Role
 
@@ -64,6 +64,10 @@ class FakeReplicator:
         self.removed = False
         """Whether the leader does not count this node as a member."""
         self.parked_by_others: tuple[RequestId, ...] = ()
+        self.halted: str | None = None
+        """Why this engine has stopped, as far as its status says."""
+        self.members: tuple[MemberStatus, ...] = ()
+        """Of the cluster, as this engine sees them."""
         self.command_version = COMMAND_VERSION
         """What every member can apply."""
         self.others: list[FakeReplicator] = []
@@ -236,7 +240,8 @@ class FakeReplicator:
             log_entries=len(self._history),
             durability="memory",
             not_member=self.removed,
-            members=(),
+            members=self.members,
+            halted=self.halted,
             command_version=self.command_version,
         )
 

@@ -58,6 +58,27 @@ def test_a_global_branch_is_closed_with_an_empty_region() -> None:
     scenario(story)
 
 
+@pytest.mark.parametrize(
+    ("group", "ago_s", "skew_s", "age_s"),
+    [("g", 600.0, 0.0, 600.0), ("g", 0.0, 4.0, 0.0), ("", 600.0, 0.0, 0.0)],
+    ids=["handed over", "skewed clocks", "without a group"],
+)
+def test_what_another_member_leaves_is_as_old_as_it_is(
+    group: str, ago_s: float, skew_s: float, age_s: float
+) -> None:
+    """It comes without a list, and must not pass for young: those are looked for more often."""
+    # semantics: U5
+    bench = Bench(group=group)
+    bench.skew_s = skew_s
+
+    async def story(bench: Bench) -> None:
+        bench.register("b1", ago_s=ago_s)
+        await advance(0.5)
+        assert age_s < bench.monitor.statistics().oldest_pending_s < age_s + 1.0
+
+    scenario(story, bench)
+
+
 def test_a_branch_closed_by_someone_else_is_no_longer_looked_for() -> None:
     # semantics: U1.1
     async def story(bench: Bench) -> None:

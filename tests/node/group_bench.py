@@ -9,7 +9,8 @@ from rendezvous_raft.core.commands import Command, NewBranch
 from rendezvous_raft.core.model import GroupKey
 from rendezvous_raft.limits import NodeLimits
 from rendezvous_raft.node.calls import BranchIsClosed, BranchIsOpen, SubscriptionKey, Synced
-from rendezvous_raft.types import MemberId, Role
+from rendezvous_raft.node.status import MemberStatus
+from rendezvous_raft.types import MemberId, NodeName, Region, Role
 
 GROUP = key(group="g")
 
@@ -105,6 +106,13 @@ class Cluster:
         for other in self.benches:
             other.engine.others.remove(bench.engine)
         self.benches[0].engine.role = Role.LEADER
+
+    def leader_misses(self, *nodes: str) -> None:
+        """The leader sees these nodes as not connected, and all others as connected."""
+        self.benches[0].engine.members = tuple(
+            MemberStatus(NodeName(name), Region("eu"), "", "", None, name not in nodes, 0)
+            for name in ("n1", "n2", "n3")
+        )
 
     def members(self, bench: NodeBench | None = None) -> list[MemberId]:
         return list((bench or self.benches[0]).engine.state.state.members)

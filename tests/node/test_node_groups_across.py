@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Iterable
 
+import pytest
 from group_bench import GROUP, Cluster, Monitor, joined, names, read_all
 from node_bench import branch, close, failure_of, ids_of, key
 
 from rendezvous_raft import errors
+from rendezvous_raft.core import groups
 from rendezvous_raft.core.commands import JoinGroup, LeaveGroups, RenewMembers
+from rendezvous_raft.core.model import GroupMember
 from rendezvous_raft.limits import NodeLimits, StateLimits
 from rendezvous_raft.node.calls import BranchIsClosed, BranchIsOpen
-from rendezvous_raft.node.subscriber import SHARE_BRANCHES_MAX
+from rendezvous_raft.node.subscriptions import SHARE_HASHES_MAX
 from rendezvous_raft.testing.virtual_time import advance, settle
+from rendezvous_raft.types import BranchId, MemberId, Role, Tag
 
 LEASE_S = NodeLimits().lease_ttl_ms / 1000
 
@@ -92,6 +97,64 @@ async def test_members_of_a_dead_node_end_though_nothing_is_registered(cluster: 
     await joined(cluster.benches[1])
     cluster.kill(cluster.benches[1])
     await advance(LEASE_S + 3)
+    assert cluster.members() == []
+
+
+async def test_the_leader_ends_the_members_of_a_node_that_it_misses(cluster: Cluster) -> None:
+    """Long before their leases end: meanwhile what is theirs would have no watcher."""
+    # semantics: U4, U5, U5.1, U5.2
+    survivor, victim = [(await joined(bench))[0] for bench in cluster.benches[:2]]
+    cluster.opened(*(branch(name, "eu") for name in names(40)))
+    await read_all([survivor, victim])
+    cluster.kill(cluster.benches[1])
+    cluster.leader_misses("n2")
+    await advance(1.5)
+    assert len(cluster.members()) == 2, "missed at one pulse: it may be back at the next"
+    await advance(1)
+    await survivor.read()
+    assert survivor.watched == set(names(40))
+    assert len(survivor.told) == 40
+    assert len(cluster.members()) == 1
+
+
+async def test_a_node_that_is_only_cut_off_takes_its_memberships_up_again(
+    cluster: Cluster,
+) -> None:
+    # semantics: U5, U5.1
+    one, other = [(await joined(bench))[0] for bench in cluster.benches[:2]]
+    cluster.opened(*(branch(name, "eu") for name in names(40)))
+    await read_all([one, other])
+    cut_off = cluster.benches[1]
+    cut_off.engine.lagging = True
+    cluster.leader_misses("n2")
+    await advance(3)
+    assert len(cluster.members()) == 1
+    await one.read()
+    assert one.watched == set(names(40)), "both watch what was the other one's"
+    cluster.leader_misses()
+    cut_off.engine.lagging = False
+    cut_off.engine.catch_up()
+    await advance(2)
+    assert len(cluster.members()) == 2
+    cluster.opened(*(branch(name, "eu") for name in names(20, first=40)))
+    await read_all([one, other])
+    assert not one.watched & other.watched & set(names(20, first=40))
+    assert one.watched | other.watched == set(names(60))
+    cluster.check()
+
+
+async def test_a_new_leader_misses_nobody_at_its_first_pulse(cluster: Cluster) -> None:
+    # semantics: U5.1
+    await joined(cluster.benches[1])
+    cluster.kill(cluster.benches[1])
+    cluster.leader_misses("n2")
+    await advance(1.5)
+    cluster.benches[0].engine.role = Role.FOLLOWER
+    await advance(1)
+    cluster.benches[0].engine.role = Role.LEADER
+    await advance(1)
+    assert len(cluster.members()) == 1
+    await advance(1)
     assert cluster.members() == []
 
 
@@ -176,6 +239,54 @@ async def test_a_leave_that_got_lost_is_said_again(cluster: Cluster) -> None:
     assert len(cluster.members()) == 1
     await advance(1.5)
     assert cluster.members() == []
+
+
+async def test_a_leave_whose_answer_a_snapshot_swallows_holds_no_other_up(cluster: Cluster) -> None:
+    # semantics: U4, U5.1
+    bench = cluster.benches[1]
+    first, second = await joined(bench, 2)
+    bench.engine.lagging = True
+    await first.reader.close()
+    await settle()
+    bench.engine.catch_up_by_snapshot()
+    bench.engine.lagging = False
+    assert isinstance(await failure_of(second.reader.read()), errors.SubscriptionOverflow)
+    await settle()
+    assert cluster.members() == []
+
+
+async def test_whose_a_branch_is_is_computed_once_for_all_members_here(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # semantics: U5
+    monitors = await joined(cluster.benches[0], 5)
+    asked: list[BranchId] = []
+    owner_of = groups.owner_of
+
+    def counted(members: Iterable[GroupMember], branch_id: BranchId, tag: Tag) -> MemberId | None:
+        asked.append(branch_id)
+        return owner_of(members, branch_id, tag)
+
+    monkeypatch.setattr(groups, "owner_of", counted)
+    cluster.opened(*(branch(name, "eu") for name in names(20)))
+    assert asked == names(20)
+    assert await read_all(monitors) == set(names(20))
+
+
+async def test_a_share_comes_also_while_there_is_always_something_new(cluster: Cluster) -> None:
+    """To one that reads as fast as it is told: its queue never runs dry."""
+    # semantics: U5
+    one, other = [(await joined(bench))[0] for bench in cluster.benches[:2]]
+    cluster.opened(*(branch(name, "eu") for name in names(100)))
+    await read_all([one, other])
+    await other.reader.close()
+    await settle()
+    heir = cluster.benches[0].node.subscribe(GROUP)
+    await heir.aclose()
+    for number in range(3):
+        cluster.opened(branch(f"new-{number}", "eu"))
+        await one.read()
+    assert set(names(100)) <= one.watched
 
 
 async def test_a_node_that_starts_anew_ends_the_memberships_of_its_earlier_life(
@@ -284,7 +395,7 @@ async def test_what_is_closed_before_its_heir_asks_is_not_given(cluster: Cluster
     await one.reader.close()
     await settle()
     cluster.everywhere(cluster.benches[0].closing(*(close(name, "eu") for name in closed)))
-    told = [event for _ in range(2) for event in await anext(heir)]
+    told = await anext(heir)
     opened = [event.branch_id for event in told if isinstance(event, BranchIsOpen)]
     assert sorted(opened) == sorted(set(names(30)) - listed - set(closed))
     assert {event.branch_id for event in told if isinstance(event, BranchIsClosed)} == set(closed)
@@ -294,7 +405,7 @@ async def test_what_is_closed_before_its_heir_asks_is_not_given(cluster: Cluster
 async def test_a_large_share_is_looked_through_in_parts(cluster: Cluster) -> None:
     """However much there is open, no turn of the loop looks at more than a part of it."""
     # semantics: U5.1
-    opened = names(3 * SHARE_BRANCHES_MAX)
+    opened = names(3 * SHARE_HASHES_MAX)
     (one,) = await joined(cluster.benches[0])
     cluster.opened(*(branch(name, "eu") for name in opened))
     heir = cluster.benches[1].node.subscribe(GROUP)
@@ -318,11 +429,11 @@ async def test_a_large_share_is_looked_through_in_parts(cluster: Cluster) -> Non
 
 async def test_what_is_opened_while_the_list_is_read_comes_after_it(cluster: Cluster) -> None:
     # semantics: U1, U2, U5
-    listed, later = names(2 * SHARE_BRANCHES_MAX), names(20, first=2 * SHARE_BRANCHES_MAX)
+    listed, later = names(2 * SHARE_HASHES_MAX), names(20, first=2 * SHARE_HASHES_MAX)
     cluster.opened(*(branch(name, "eu") for name in listed))
     stream = cluster.benches[0].node.subscribe(GROUP)
     told = ids_of(await anext(stream))
-    assert told == listed[:SHARE_BRANCHES_MAX]
+    assert told == listed[:SHARE_HASHES_MAX]
     cluster.opened(*(branch(name, "eu") for name in later))
     closed = [listed[-1], later[0]]
     cluster.everywhere(cluster.benches[0].closing(*(close(name, "eu") for name in closed)))

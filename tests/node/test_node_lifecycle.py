@@ -42,8 +42,43 @@ async def test_a_node_that_was_removed_sends_its_callers_elsewhere(bench: NodeBe
         assert isinstance(ended, errors.Unavailable)
         assert ended.definite
         assert ended.retryable
-    assert bench.book.resyncs == ["removed"]
+    assert bench.book.resyncs == ["stalled"]
     bench.nothing_is_left()
+
+
+async def test_a_node_that_has_halted_sends_its_callers_elsewhere(bench: NodeBench) -> None:
+    """It applies nothing any more: who subscribes here would never be told of a new branch."""
+    # semantics: U4, G6
+    bench.opened(branch("b1", "eu"))
+    reader = Reader(bench, key())
+    await reader.read()
+    parked = [
+        await bench.blocked(bench.wait(scope(region="eu"))),
+        await bench.blocked(bench.close_all(close("unknown"), await_s=60)),
+    ]
+    bench.engine.halted = "an entry of version 9"
+    await bench.node._expiry.pulse()
+    for ended in (*[await failure_of(call) for call in parked], await failure_of(reader.read())):
+        assert isinstance(ended, errors.NotReady)
+        assert "an entry of version 9" in ended.message
+    for call in (bench.wait(), Reader(bench, key()).read()):
+        assert isinstance(await failure_of(call), errors.NotReady)
+    assert not bench.engine.proposed_of(Pulse)
+    bench.nothing_is_left()
+
+
+async def test_a_node_that_is_a_member_again_serves_again(bench: NodeBench) -> None:
+    # semantics: U4
+    bench.opened(branch("b1", "eu"))
+    bench.engine.role = Role.FOLLOWER
+    bench.engine.removed = True
+    await bench.node._expiry.pulse()
+    assert isinstance(await failure_of(bench.wait()), errors.NotReady)
+    bench.engine.removed = False
+    await bench.node._expiry.pulse()
+    reader = Reader(bench, key())
+    assert await reader.read()
+    await reader.close()
 
 
 async def test_a_draining_node_refuses_every_new_call(bench: NodeBench) -> None:
