@@ -85,6 +85,8 @@ class GroupCommit:
         self._clock = clock
         self._waiting: list[Proposal] = []
         self._in_flight: dict[int, Batch] = {}
+        self._again: dict[int, None] = {}
+        """Sequences of those on their way that have to be sent once more."""
         self._sequence = 0
         self._scheduled = False
         self._last_sent_s = float("-inf")
@@ -125,13 +127,14 @@ class GroupCommit:
 
     def wake(self) -> None:
         """Sends what waits at the end of this turn of the loop."""
-        if not self._scheduled and self._waiting:
+        if not self._scheduled and (self._waiting or self._again):
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         self._scheduled = False
-        while self._waiting and self._may_send():
+        self._send_again()
+        while self._waiting and not self._again and self._may_send():
             batch = self._next_batch()
             if not batch.proposals:
                 return
@@ -211,11 +214,22 @@ class GroupCommit:
             self._put_back(batch)
 
     def resend(self) -> None:
-        """Sends every batch on its way once more, e.g. after a change of leader."""
-        for batch in list(self._in_flight.values()):
-            if not self._submit(batch):
-                return
-            batch.mark_sent()
+        """Sends every batch on its way once more, e.g. after a change of leader.
+
+        What the engine does not take now it is offered again at each `wake`, and ten times a
+        second, before anything new.
+        """
+        self._again = dict.fromkeys(self._in_flight)
+        self._send_again()
+
+    def _send_again(self) -> None:
+        for sequence in list(self._again):
+            batch = self._in_flight.get(sequence)
+            if batch is not None:
+                if not self._submit(batch):
+                    return
+                batch.mark_sent()
+            del self._again[sequence]
 
     def fail_all(self, error: errors.RendezvousError, unknown: errors.RendezvousError) -> None:
         """Ends all: with `error` what was never sent, with `unknown` what may be in a log."""
@@ -224,6 +238,7 @@ class GroupCommit:
             proposals.extend(batch.proposals)
         self._waiting.clear()
         self._in_flight.clear()
+        self._again.clear()
         for proposal in proposals:
             if not proposal.answer.done():
                 proposal.answer.set_exception(unknown if proposal.submitted else error)

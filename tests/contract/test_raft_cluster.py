@@ -296,3 +296,36 @@ async def test_a_listener_that_raises_halts_its_node_alone(cluster: RaftCluster)
     await whole.propose(request("r2"), deadline_s=soon_s())
     error = await failure_of(broken.propose(request("r3"), deadline_s=soon_s()))
     assert isinstance(error, errors.NotReady)
+
+
+async def test_a_fault_while_something_is_proposed_leaves_nobody_waiting(
+    cluster: RaftCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F8: it may be in the log all the same, and the node goes no further."""
+    # semantics: G6
+    leader = await cluster.leader()
+
+    def raising(_entry: bytes) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(leader._raft, "propose", raising)
+    error = await failure_of(leader.propose(request(), deadline_s=soon_s()))
+    assert isinstance(error, errors.OutcomeUnknown)
+    assert leader.status().halted == "RuntimeError: a bug"
+
+
+async def test_a_fault_while_a_link_opens_halts_its_node(
+    cluster: RaftCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F8: before, the link seemed open for ever and carried nothing."""
+    (broken, other) = await cluster.followers()
+
+    def raising(_node: object) -> None:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(broken._raft, "peer_connected", raising)
+    name = other.status().name
+    await cluster.stop(name)
+    await cluster.start(name)
+    await until(lambda: broken.status().halted is not None, "the node has halted")
+    assert broken.status().halted == "OSError: too many open files"

@@ -3,58 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
 
 import pytest
+from batching_bench import Bench, failed
 
 from rendezvous_raft import errors
-from rendezvous_raft.core.results import Applied, Nothing
-from rendezvous_raft.limits import COMMAND_BYTES_MAX, NodeLimits
-from rendezvous_raft.replication.batching import Batch, GroupCommit
-from rendezvous_raft.testing.fake_clock import LoopClock
+from rendezvous_raft.limits import COMMAND_BYTES_MAX
 from rendezvous_raft.testing.virtual_time import advance, in_virtual_time, now_s, settle
-from rendezvous_raft.types import Revision
-
-Proposing = asyncio.Task[Applied]
-
-
-class Bench:
-    """An engine that takes batches or not, as told, and remembers what it took."""
-
-    def __init__(self, **limits: int) -> None:
-        self.taking = True
-        self.taken: list[list[bytes]] = []
-        self.batches: list[Batch] = []
-        self.commits = GroupCommit(self._take, limits=NodeLimits(**limits), clock=LoopClock())
-        self._revision = 0
-
-    def _take(self, batch: Batch) -> bool:
-        if self.taking:
-            self.taken.append([proposal.encoded for proposal in batch.proposals])
-            self.batches.append(batch)
-        return self.taking
-
-    def propose(self, encoded: bytes = b"x", seconds: float = 10.0) -> Proposing:
-        call = self.commits.propose(encoded, now_s() + seconds)
-        return asyncio.get_running_loop().create_task(call)
-
-    async def on_its_way(self, encoded: bytes = b"x", seconds: float = 10.0) -> Proposing:
-        call = self.propose(encoded, seconds)
-        await settle(lambda: not call.done())
-        return call
-
-    def apply(self, batch: Batch) -> None:
-        answers = []
-        for _ in batch.proposals:
-            self._revision += 1
-            answers.append(Applied(Revision(self._revision), Nothing()))
-        self.commits.applied(batch.sequence, answers)
-
-
-async def failed(call: Awaitable[Applied]) -> errors.RendezvousError:
-    with pytest.raises(errors.RendezvousError) as failure:
-        await call
-    return failure.value
 
 
 @in_virtual_time
@@ -267,84 +223,6 @@ async def test_it_is_sent_when_somebody_can_take_it() -> None:
     assert bench.taken == [[b"a", b"b"]]
     bench.apply(bench.batches[0])
     await asyncio.gather(*calls)
-
-
-@in_virtual_time
-async def test_a_returned_batch_is_unsent_again_and_first_in_the_queue() -> None:
-    """F15: a refusal is definite."""
-    bench = Bench(entries_unpaced_max=1, entries_in_flight_max=1)
-    first = await bench.on_its_way(b"a", seconds=3)
-    second = await bench.on_its_way(b"b", seconds=3)
-    bench.taking = False
-    bench.commits.returned(bench.batches[0].sequence)
-    bench.taking = True
-    bench.commits.wake()
-    await settle()
-    assert bench.taken == [[b"a"], [b"a", b"b"]]
-    bench.taking = False
-    bench.commits.returned(bench.batches[1].sequence)
-    for call in (first, second):
-        assert (await failed(call)).definite
-
-
-@in_virtual_time
-async def test_a_returned_batch_that_was_sent_twice_stays_unknown() -> None:
-    """The other sending may be in somebody's log."""
-    # semantics: G6
-    bench = Bench()
-    call = await bench.on_its_way(seconds=3)
-    bench.commits.resend()
-    assert bench.taken == [[b"x"], [b"x"]]
-    bench.taking = False
-    bench.commits.returned(bench.batches[0].sequence)
-    assert not (await failed(call)).definite
-
-
-@in_virtual_time
-async def test_each_sending_must_be_returned() -> None:
-    # semantics: G6
-    bench = Bench()
-    call = await bench.on_its_way(seconds=3)
-    bench.commits.resend()
-    first = bench.batches[0]
-    assert first.proposals[0].sendings == 2
-    bench.commits.returned(first.sequence)
-    await settle()
-    bench.commits.wake()
-    await settle()
-    again = bench.batches[-1]
-    assert again is not first
-    bench.taking = False
-    bench.commits.returned(again.sequence)
-    error = await failed(call)
-    # The new batch was refused, but the first sending of the old one never was.
-    assert not error.definite
-
-
-@in_virtual_time
-async def test_the_first_of_two_sendings_answers() -> None:
-    # semantics: G2, 5.3
-    bench = Bench()
-    call = await bench.on_its_way()
-    bench.commits.resend()
-    (batch, again) = bench.batches
-    assert batch is again
-    bench.apply(batch)
-    assert (await call).revision == 1
-    bench.apply(batch)
-
-
-@in_virtual_time
-async def test_a_resend_keeps_its_sequence_and_stops_where_nothing_is_taken() -> None:
-    bench = Bench(entries_unpaced_max=9, entries_in_flight_max=9)
-    calls = [await bench.on_its_way(bytes([number]), seconds=3) for number in range(3)]
-    bench.commits.resend()
-    assert [batch.sequence for batch in bench.batches] == [1, 2, 3, 1, 2, 3]
-    bench.taking = False
-    bench.commits.resend()
-    assert all(batch.proposals[0].sendings == 2 for batch in bench.batches)
-    for call in calls:
-        assert not (await failed(call)).definite
 
 
 @in_virtual_time

@@ -71,6 +71,34 @@ def test_a_healthy_leader_stays(bench: RaftBench) -> None:
     assert [member.raft.term for member in bench] == [1, 1, 1]
 
 
+def test_f9_a_leader_whose_disk_hangs_gives_way(bench: RaftBench) -> None:
+    """Its heartbeats wait for no disk, so nobody would ever ask for an election."""
+    bench["a"].store.syncs_at_once = False
+    bench.propose("a", b"x")
+    bench.live(10)
+    (leader,) = bench.leaders()
+    assert leader != "a"
+    bench.propose(leader, b"y")
+    bench.live(1)
+    assert bench[leader].applied == [b"x", b"y"]
+    bench["a"].sync()
+    bench["a"].store.syncs_at_once = True
+    bench.live(1)
+    assert bench["a"].applied == [b"x", b"y"]
+    assert bench.leaders() == [leader]
+
+
+def test_f9_a_leader_whose_disk_is_slow_stays(bench: RaftBench) -> None:
+    bench["a"].store.syncs_at_once = False
+    for number in range(40):
+        bench.propose("a", bytes([number]))
+        bench.live(bench.timers.election_max_s)
+        bench["a"].sync()
+    bench.live(5)
+    assert bench.leaders() == ["a"]
+    assert len(bench["a"].applied) == 40
+
+
 @pytest.mark.parametrize("term_known", [True, False])
 def test_f7_a_vote_leaves_when_it_is_on_disk(*, term_known: bool) -> None:
     bench = RaftBench("a", "b", "c")

@@ -16,14 +16,15 @@ class Elections(Member):
     def tick(self) -> float:
         """Does what time demands; returns when, in monotonic seconds, it is due again."""
         now_s = self.clock()
+        is_stuck = self._is_disk_stuck(now_s)
         if self.is_leader:
-            if not self._has_quorum(now_s):
+            if is_stuck or not self._has_quorum(now_s):
                 self._step_down(self.term, None)
             elif now_s >= self._heartbeat_due_s:
                 self._start_round()
         if not self.is_leader and now_s >= self.election_deadline:
-            if self.installing:
-                # Its log is about to be replaced; it could not lead with it.
+            if self.installing or is_stuck:
+                # Its log is about to be replaced, or does not get to the disk: it could not lead.
                 self._postpone_election()
             elif not self.is_voter:
                 self._postpone_election()
@@ -31,6 +32,17 @@ class Elections(Member):
             else:
                 self._campaign()
         return float(self._heartbeat_due_s if self.is_leader else self.election_deadline)
+
+    def _is_disk_stuck(self, now_s: float) -> bool:
+        """Whether, for two election time-outs, nothing of what waits for the disk got there.
+
+        Heartbeats do not wait for it, so a leader whose disk hangs would keep its followers, commit
+        nothing, and never be replaced.
+        """
+        durable = self.log.durable_index()
+        if durable != self._durable or durable >= self.last_index():
+            self._durable, self._durable_s = durable, now_s
+        return now_s - self._durable_s > 2 * self.timers.election_max_s
 
     def _has_quorum(self, now_s: float) -> bool:
         """6.2: a leader that hears no majority for an election time-out steps down (F9)."""

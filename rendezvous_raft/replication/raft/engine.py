@@ -34,6 +34,7 @@ from rendezvous_raft.replication.applying import Replica
 from rendezvous_raft.replication.batching import Batch, GroupCommit
 from rendezvous_raft.replication.codec import encode_command, encode_entry
 from rendezvous_raft.replication.observer import EngineObserver
+from rendezvous_raft.replication.raft.faults import any_fault_halts
 from rendezvous_raft.replication.raft.files import FileLayer, RealFiles
 from rendezvous_raft.replication.raft.handover import choose_successor, hand_over
 from rendezvous_raft.replication.raft.journal import DurableJournal
@@ -315,8 +316,9 @@ class RaftReplicator:
             self._turns.wake()
 
     def _on_synced(self) -> None:
-        self._observer.synced(self._store.sync_seconds)
-        self._links.release()
+        with any_fault_halts(self.halt):
+            self._observer.synced(self._store.sync_seconds)
+            self._links.release()
         self.wake()
 
     def _on_disk_failed(self, error: BaseException) -> None:
@@ -341,9 +343,10 @@ class RaftReplicator:
         self._observer.elected_without_need()
 
     def _on_connected(self, node: Node) -> None:
-        self._raft.peer_connected(node)
-        if node == self._raft.leader_node:
-            self._send_again()
+        with any_fault_halts(self.halt):
+            self._raft.peer_connected(node)
+            if node == self._raft.leader_node:
+                self._send_again()
         self.wake()
 
     # Proposals
@@ -352,12 +355,13 @@ class RaftReplicator:
         """Appends a batch here, or forwards it to the leader; false if neither can be."""
         if not self._running or self._halted is not None:
             return False
-        commands = [proposal.encoded for proposal in batch.proposals]
-        entry = encode_entry(self._origin, batch.sequence, commands)
-        if not self._send_or_append(batch.sequence, entry):
-            return False
-        self._observer.entry_made(len(commands))
-        return True
+        taken = True  # as far as anybody knows, whatever goes wrong
+        with any_fault_halts(self.halt):
+            entry = encode_entry(self._origin, batch.sequence, [p.encoded for p in batch.proposals])
+            taken = self._send_or_append(batch.sequence, entry)
+            if taken:
+                self._observer.entry_made(len(batch.proposals))
+        return taken
 
     def _send_or_append(self, sequence: int, entry: bytes) -> bool:
         if not self._raft.is_leader:
@@ -382,9 +386,9 @@ class RaftReplicator:
         )
 
     def _ask_read(self, read_id: int) -> bool:
-        if not self._running or self._halted is not None:
-            return False
-        asked = self._to_leader.request_read(read_id)
+        asked = self._running and self._halted is None
+        with any_fault_halts(self.halt):
+            asked = asked and self._to_leader.request_read(read_id)
         self.wake()
         return asked
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pysyncobj.node import Node
 
 from rendezvous_raft.replication.raft.elections import Elections
+from rendezvous_raft.replication.raft.faults import any_fault_halts
 from rendezvous_raft.replication.raft.guard import REGULAR
 from rendezvous_raft.replication.raft.member import Message
 from rendezvous_raft.replication.raft.progress import Mode, Progress
@@ -228,7 +229,8 @@ class Leading(Elections):
 
     def _start_read_round(self) -> None:
         if self.is_leader and self._reads:
-            self._start_round()
+            with any_fault_halts(self.host.halt):
+                self._start_round()
 
     def _confirm_reads(self) -> None:
         if not self._reads:

@@ -109,6 +109,10 @@ class Member(GuardedSyncObj):
         """Term, and the highest index of ours that its leader has verified."""
         self._round = 0
         self._heartbeat_due_s = 0.0
+        self._durable = 0
+        """What was on this disk when that was looked at last."""
+        self._durable_s = clock()
+        """When the disk was seen to keep up, or to get on, last."""
         self._heard_leader_s = float("-inf")
         self._pre_votes: dict[str, bool] | None = None
         self._reads: list[tuple[int, int, Node | None, int]] = []

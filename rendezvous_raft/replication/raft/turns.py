@@ -12,6 +12,7 @@ from collections.abc import Callable
 from rendezvous_raft.node.ports import Clock
 from rendezvous_raft.replication.codec import CodecError
 from rendezvous_raft.replication.observer import EngineObserver
+from rendezvous_raft.replication.raft.faults import any_fault_halts
 from rendezvous_raft.replication.raft.guard import REGULAR
 from rendezvous_raft.replication.raft.rules import Raft
 from rendezvous_raft.replication.raft.storage import DurableLog
@@ -132,7 +133,8 @@ class Turns:
     def _tell_commit(self) -> None:
         self._commit_timer = None
         if not self._stopped and self._raft.is_leader:
-            self._raft.tell_commit()
+            with any_fault_halts(self._raft.host.halt):
+                self._raft.tell_commit()
 
     def _apply_slice(self) -> bool:
         """Applies committed entries for a bounded time; whether some are left (limits)."""
