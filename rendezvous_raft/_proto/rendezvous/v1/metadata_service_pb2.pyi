@@ -33,9 +33,11 @@ class _SubscriptionEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[
     SUBSCRIPTION_EVENT_KIND_OPEN: _SubscriptionEventKind.ValueType  # 1
     """A branch is open in the region."""
     SUBSCRIPTION_EVENT_KIND_CLOSED: _SubscriptionEventKind.ValueType  # 2
-    """A branch delivered before was closed there, by whomever, or expired."""
+    """A branch was closed there, by whomever, or expired. Members of a group are told of branches
+    of the others, too.
+    """
     SUBSCRIPTION_EVENT_KIND_SYNCED: _SubscriptionEventKind.ValueType  # 3
-    """Everything that was open at `revision` has been delivered."""
+    """Everything that was open at `revision` has been delivered; in a group, what was its share."""
 
 class SubscriptionEventKind(_SubscriptionEventKind, metaclass=_SubscriptionEventKindEnumTypeWrapper):
     """What a subscription delivers."""
@@ -45,9 +47,11 @@ SUBSCRIPTION_EVENT_KIND_UNSPECIFIED: SubscriptionEventKind.ValueType  # 0
 SUBSCRIPTION_EVENT_KIND_OPEN: SubscriptionEventKind.ValueType  # 1
 """A branch is open in the region."""
 SUBSCRIPTION_EVENT_KIND_CLOSED: SubscriptionEventKind.ValueType  # 2
-"""A branch delivered before was closed there, by whomever, or expired."""
+"""A branch was closed there, by whomever, or expired. Members of a group are told of branches
+of the others, too.
+"""
 SUBSCRIPTION_EVENT_KIND_SYNCED: SubscriptionEventKind.ValueType  # 3
-"""Everything that was open at `revision` has been delivered."""
+"""Everything that was open at `revision` has been delivered; in a group, what was its share."""
 Global___SubscriptionEventKind: _TypeAlias = SubscriptionEventKind  # noqa: Y015
 
 @_typing.final
@@ -1383,7 +1387,7 @@ class SubscribeRequest(_message.Message):
     """Region to watch; must not be empty."""
     resume_revision: _builtins.int
     """Revision up to which an earlier stream delivered. Branches registered at or before it and
-    still open are not listed again.
+    still open are not listed again. Without effect in a group: the share may be another one now.
     """
     group: _builtins.str
     """Members of one group share the branches, on whichever nodes they subscribe; empty: everything
