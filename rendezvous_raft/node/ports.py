@@ -128,7 +128,12 @@ class Replicator(Protocol):
         ...
 
     async def take_snapshot(self) -> SnapshotInfo:
-        """Writes a snapshot now and drops the log before it."""
+        """Writes a snapshot now and drops the log before it.
+
+        Raises:
+            NotReady, Unavailable: the node has halted, or nothing has been applied yet.
+            ReadOnly: this node's disk has no room for it; nothing changed.
+        """
         ...
 
     async def transfer_leadership(self, target: NodeName | None, *, deadline_s: float) -> NodeName:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from rendezvous_raft.membership import MemberConfig, Membership, RaftTimers
@@ -27,6 +28,7 @@ from rendezvous_raft.replication.raft.messages import check_message
 from rendezvous_raft.replication.raft.metadata import Birth
 from rendezvous_raft.replication.raft.outbox import Outbox
 from rendezvous_raft.replication.raft.rules import Raft
+from rendezvous_raft.replication.raft.snapshots import SnapshotFile
 from rendezvous_raft.replication.raft.storage import DurableLog
 from rendezvous_raft.testing.bench_store import BenchStore
 from rendezvous_raft.testing.fake_clock import FakeClock
@@ -113,6 +115,7 @@ class BenchMember:
         self.needless_elections = 0
         self.snapshot: tuple[int, int, bytes] | None = None
         """Index, term and bytes of a snapshot that can be sent."""
+        self._contents: dict[int, bytes] = {}
         self.links = BenchLinks(bench, name, store)
         recovered = store.recovered()
         self.log = DurableJournal(cast("DurableLog", store), recovered, bench.founders)
@@ -184,13 +187,19 @@ class BenchMember:
         """See `member.Host`."""
         self.refused.append(sequence)
 
-    def snapshot_chunk(self, offset: int) -> Message | None:
-        """See `member.Host`: chunks of four bytes."""
+    def newest_snapshot(self) -> SnapshotFile | None:
+        """See `member.Host`."""
         if self.snapshot is None:
             return None
         index, term, content = self.snapshot
-        where = {"index": index, "snapshot_term": term, "offset": offset, "size": len(content)}
-        return {**where, "data": content[offset : offset + 4]}
+        self._contents[index] = content
+        return SnapshotFile(index, term, len(content), Path(str(index)))
+
+    def snapshot_chunk(self, snapshot: SnapshotFile, offset: int) -> Message | None:
+        """See `member.Host`: chunks of four bytes; all that were sent are kept."""
+        content = self._contents[snapshot.index]
+        where = {"index": snapshot.index, "snapshot_term": snapshot.term, "offset": offset}
+        return {**where, "size": len(content), "data": content[offset : offset + 4]}
 
     def snapshot_received(self, node: Node, message: Message) -> None:
         """See `member.Host`: takes over where the last chunk ends, without the state."""

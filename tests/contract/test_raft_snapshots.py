@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,18 +13,24 @@ from contract_cluster import CLOCK, raft_cluster, soon_s, until
 from pysyncobj.node import Node
 from replicator_contract import branch
 
+from rendezvous_raft import errors
+from rendezvous_raft.core import snapshot
+from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.membership import MemberConfig, Membership
 from rendezvous_raft.replication.applying import Replica
+from rendezvous_raft.replication.codec import COMMAND_VERSION
 from rendezvous_raft.replication.observer import SilentEngineObserver
 from rendezvous_raft.replication.raft import snapshotting
 from rendezvous_raft.replication.raft.journal import DurableJournal
 from rendezvous_raft.replication.raft.memberships import encode_membership
 from rendezvous_raft.replication.raft.rules import Raft
 from rendezvous_raft.replication.raft.snapshotting import DEFAULT_POLICY, SnapshotPolicy, Snapshots
-from rendezvous_raft.replication.raft.storage import DiskFull, DurableLog
+from rendezvous_raft.replication.raft.storage import DiskFull, DurableLog, StorageError
+from rendezvous_raft.replication.raft.verification import verify_directory
 from rendezvous_raft.types import NodeName, Region
 
 LEADER = Node("a")
+PATH = Path("/var/node/9.snapshot")
 MEMBERSHIP = Membership((MemberConfig(NodeName("n1"), Region("eu"), "127.0.0.1:1"),))
 
 
@@ -101,6 +108,58 @@ async def test_a_snapshot_that_cannot_be_written_is_tried_again_later(
         assert engine.status().halted is None
 
 
+@pytest.mark.slow
+async def test_a_due_snapshot_that_fails_for_no_known_reason_halts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F12: it was tried again in every turn, and nobody was told."""
+
+    async def fail(*_args: Any) -> object:
+        raise LookupError("a row that nobody knows")
+
+    monkeypatch.setattr(DurableLog, "save_snapshot", fail)
+    async with raft_cluster(tmp_path, size=1, snapshots=SnapshotPolicy(5)) as cluster:
+        engine = await cluster.leader()
+        with contextlib.suppress(errors.RendezvousError):
+            for number in range(6):
+                await engine.propose(branch(f"b{number}"), deadline_s=soon_s())
+        await until(lambda: engine.status().halted is not None, "a halt")
+        assert engine.status().halted == (
+            "a snapshot could not be taken: LookupError: a row that nobody knows"
+        )
+
+
+@pytest.mark.slow
+async def test_an_ordered_snapshot_on_a_full_disk_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_args: Any) -> object:
+        raise DiskFull("a snapshot: no space left")
+
+    monkeypatch.setattr(DurableLog, "save_snapshot", fail)
+    async with raft_cluster(tmp_path, size=1) as cluster:
+        engine = await cluster.leader()
+        await engine.propose(branch("b"), deadline_s=soon_s())
+        with pytest.raises(errors.ReadOnly, match="this node's disk is full: a snapshot: no sp"):
+            await engine.take_snapshot()
+
+
+@pytest.mark.slow
+async def test_a_node_of_an_older_version_does_not_start(tmp_path: Path) -> None:
+    """It voted and acknowledged until the first newer command stopped it."""
+    async with raft_cluster(tmp_path, size=1) as cluster:
+        engine = await cluster.leader()
+        await engine.propose(branch("b"), deadline_s=soon_s())
+        engine.state.state.version = COMMAND_VERSION + 1
+        await engine.take_snapshot()
+        await cluster.stop("n1")
+        problem = f"the cluster uses commands of version {COMMAND_VERSION + 1}, and this software"
+        with pytest.raises(StorageError, match=problem):
+            await cluster.start("n1")
+        (found,) = verify_directory(engine._data_dir).problems
+        assert problem in found.problem
+
+
 class Install:
     """A snapshot that arrives, in the hands of a store that has no disk."""
 
@@ -138,18 +197,25 @@ class Bench:
         self.halted: list[str] = []
         self.terms: dict[int, int] = {}
         """Of the entries in the log."""
+        self.told: list[str] = []
+        self.here: Any = None
+        """A snapshot that was received, and behind which no log could be begun."""
+        self.full = False
         self.raft = SimpleNamespace(
             commit_index=3,
             last_applied=3,
             installing=False,
-            host=SimpleNamespace(halt=self.halted.append),
+            host=SimpleNamespace(halt=self.halted.append, wake=lambda: self.told.append("wake")),
             use_membership=lambda: None,
             answer_snapshot=lambda _node, *, offset, installed: self.answers.append(
                 (offset, installed)
             ),
         )
         store = SimpleNamespace(
-            begin_install=self._begin, load_snapshot=lambda file: iter(file.rows)
+            begin_install=self._begin,
+            load_snapshot=lambda file: iter(file.rows),
+            received_snapshot=lambda _index: self.here,
+            resume_install=self._resume,
         )
         log = SimpleNamespace(
             restart_at=lambda index, term, membership: self.restarted.append(
@@ -166,11 +232,20 @@ class Bench:
             SilentEngineObserver(),
             DEFAULT_POLICY,
         )
-        self.snapshots.attach(cast("DurableJournal", log), cast("Raft", self.raft))
+        self.snapshots.attach(
+            cast("DurableJournal", log),
+            cast("Raft", self.raft),
+            lambda: self.told.append(f"installed at {self.raft.last_applied}"),
+        )
 
     def _begin(self, index: int, term: int) -> Install:
         self.installs.append(Install(index, term))
         return self.installs[-1]
+
+    async def _resume(self, snapshot: object) -> object:
+        if self.full:
+            raise DiskFull("full")
+        return snapshot
 
     def receive(
         self, offset: int, piece: bytes, *, index: int = 9, size: int = 6, term: int = 5
@@ -189,19 +264,18 @@ async def test_chunks_are_taken_in_order_and_then_put_in_force() -> None:
     assert bench.raft.installing
     assert bench.answers == [(3, 0)]
     bench.receive(0, b"abc")  # again, while it is put in force: nothing to say yet
-    install.finished.set_result(SimpleNamespace(index=9, term=2, rows=_rows()))
+    install.finished.set_result(SimpleNamespace(index=9, term=2, rows=_rows(), path=PATH))
     await bench.snapshots.close()
     assert bench.restarted == [(9, 2, MEMBERSHIP)]
     assert (bench.raft.commit_index, bench.raft.last_applied) == (9, 9)
     assert not bench.raft.installing
     assert bench.answers == [(3, 0), (0, 9)]
     assert bench.replica.machine.revision == 1
+    # Readers whose index is in the snapshot would else wait for an entry behind it.
+    assert bench.told == ["installed at 9", "wake"]
 
 
 def _rows() -> list[list[object]]:
-    from rendezvous_raft.core import snapshot
-    from rendezvous_raft.core.machine import StateMachine
-
     machine = StateMachine()
     machine.apply(branch("b1"))
     first: list[object] = ["membership", encode_membership(MEMBERSHIP)]
@@ -279,7 +353,7 @@ async def test_without_room_it_waits_for_another_try() -> None:
     assert not bench.raft.installing
     assert bench.halted == []
     bench.receive(0, b"abcdef")
-    bench.installs[2].finished.set_result(SimpleNamespace(index=9, term=2, rows=_rows()))
+    bench.installs[2].finished.set_result(SimpleNamespace(index=9, term=2, rows=_rows(), path=PATH))
     await bench.snapshots.close()
     assert bench.restarted == [(9, 2, MEMBERSHIP)]
 
@@ -293,10 +367,64 @@ async def test_a_snapshot_that_cannot_be_read_halts(fault: str) -> None:
         bench.installs[0].finished.set_exception(OSError(5, "no"))
     else:
         rows = _rows()[:-1] if fault == "rows" else _rows()[1:]
-        damaged = SimpleNamespace(index=9, term=2, rows=rows)
+        damaged = SimpleNamespace(index=9, term=2, rows=rows, path=PATH)
         bench.installs[0].finished.set_result(damaged)
     await bench.snapshots.close()
     (reason,) = bench.halted
     assert reason.startswith("a snapshot from a could not be installed")
     assert bench.restarted == []
     assert bench.replica.machine.revision == 0
+
+
+async def test_a_snapshot_that_was_received_waits_only_for_room_for_a_log() -> None:
+    bench = Bench()
+    bench.here = SimpleNamespace(index=9, term=2, rows=_rows(), path=PATH)
+    bench.full = True
+    bench.receive(3, b"def")
+    await bench.snapshots.close()
+    assert not bench.raft.installing
+    bench.full = False
+    bench.receive(0, b"abc", index=7, term=6)  # of another leader, whose newest one is older
+    await bench.snapshots.close()
+    assert bench.restarted == [(9, 2, MEMBERSHIP)]
+    assert bench.answers == [(0, 9)]
+    assert bench.installs == []
+    assert bench.halted == []
+
+
+async def test_a_log_that_came_to_a_received_snapshot_is_not_voided_by_it() -> None:
+    bench = Bench()
+    bench.here = SimpleNamespace(index=9, term=2, rows=_rows(), path=PATH)
+    bench.terms[9] = 2
+    bench.receive(0, b"abc", index=7)
+    await bench.snapshots.close()
+    assert bench.answers == [(0, 9)]
+    assert bench.restarted == []
+
+
+async def test_a_snapshot_of_newer_commands_is_refused() -> None:
+    bench = Bench()
+    machine = StateMachine()
+    machine.state.version = COMMAND_VERSION + 1
+    first: list[object] = ["membership", encode_membership(MEMBERSHIP)]
+    rows = [first, *snapshot.rows(machine.state)]
+    bench.receive(0, b"abcdef")
+    bench.installs[0].finished.set_result(SimpleNamespace(index=9, term=2, rows=rows, path=PATH))
+    await bench.snapshots.close()
+    (reason,) = bench.halted
+    assert f"uses commands of version {COMMAND_VERSION + 1}" in reason
+    assert f"up to version {COMMAND_VERSION}" in reason
+    assert bench.restarted == []
+
+
+async def test_whatever_goes_wrong_after_an_install_halts(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+
+    def fail() -> None:
+        raise LookupError("no membership")
+
+    monkeypatch.setattr(bench.raft, "use_membership", fail)
+    bench.receive(0, b"abcdef")
+    bench.installs[0].finished.set_result(SimpleNamespace(index=9, term=2, rows=_rows(), path=PATH))
+    await bench.snapshots.close()
+    assert bench.halted == ["a snapshot from a could not be installed: no membership"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rendezvous_raft.replication.raft.files import RealFiles
-from rendezvous_raft.replication.raft.snapshots import encode_snapshot
+from rendezvous_raft.replication.raft.snapshots import SnapshotFile, encode_snapshot
 from rendezvous_raft.replication.raft.storage import (
     DamagedError,
     DurableLog,
@@ -225,6 +225,23 @@ async def test_two_generations_of_snapshots_are_kept() -> None:
         snapshot.path for snapshot in made[-2:]
     ]
     assert life.log.read_snapshot_chunk(made[-2], 0, 8) == b"RVZSNAP\0"
+    with pytest.raises(SnapshotGone):
+        life.log.read_snapshot_chunk(made[0], 0, 8)
+
+
+async def test_a_snapshot_that_is_being_sent_is_kept_as_well() -> None:
+    life = opened()
+    made: list[SnapshotFile] = []
+    for number in range(4):
+        life.append(b"%d" % number)
+        index = life.model.log.last_index
+        chunks = list(encode_snapshot(rows_at(index)))
+        made.append(await life.log.save_snapshot(index, 0, chunks, made[:1]))
+    assert life.log.read_snapshot_chunk(made[0], 0, 8) == b"RVZSNAP\0"
+    with pytest.raises(SnapshotGone):
+        life.log.read_snapshot_chunk(made[1], 0, 8)
+    life.append(b"x")
+    await life.save_snapshot(life.model.log.last_index)
     with pytest.raises(SnapshotGone):
         life.log.read_snapshot_chunk(made[0], 0, 8)
 

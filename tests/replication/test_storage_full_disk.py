@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 
 import pytest
 
 from rendezvous_raft.replication.raft.metadata import RESERVE_BYTES
-from rendezvous_raft.replication.raft.snapshots import encode_snapshot
-from rendezvous_raft.replication.raft.storage import DiskFull
-from rendezvous_raft.testing.durable_lives import DIRECTORY, SEGMENT_BYTES, Life, chance, rows_at
+from rendezvous_raft.replication.raft.snapshots import SnapshotInstall, encode_snapshot
+from rendezvous_raft.replication.raft.storage import DiskFull, Identity
+from rendezvous_raft.testing.durable_lives import (
+    DIRECTORY,
+    SEGMENT_BYTES,
+    Life,
+    chance,
+    open_log,
+    rows_at,
+)
 from rendezvous_raft.testing.memory_files import Crash, MemoryFiles
 
 
@@ -136,3 +144,53 @@ async def test_a_look_for_room_that_was_cut_short_takes_none_from_the_next_start
     after.files.room_bytes = after.files.used_bytes()
     after.open()
     assert DIRECTORY / "probe" not in after.files.paths()
+
+
+async def received(life: Life, index: int) -> SnapshotInstall:
+    """A snapshot of another member, of which all has arrived."""
+    other, _ = open_log(MemoryFiles(), identity=Identity("cluster-a", "n2"))
+    made = await other.save_snapshot(index, 7, list(encode_snapshot(rows_at(index))))
+    install = life.log.begin_install(index, 7)
+    install.write(0, other.read_snapshot_chunk(made, 0, made.size_bytes))
+    return install
+
+
+async def test_a_snapshot_that_arrived_waits_for_room_for_a_log() -> None:
+    life = opened()
+    life.append(b"old")
+    await life.rest()
+    install = await received(life, 100)
+    life.log._wal.spare = None
+    life.files.room_bytes = life.files.used_bytes()
+    with pytest.raises(DiskFull):
+        await install.finish()
+    here = life.log.received_snapshot(90)
+    assert here is not None
+    assert here.index == 100
+    assert life.log.received_snapshot(101) is None
+    with pytest.raises(DiskFull):
+        await life.log.resume_install(here)
+    life.files.room_bytes = None
+    assert life.log.try_recover()
+    assert await life.log.resume_install(here) == here
+    life.log.append(b"new", 101, 7)
+    while life.log.synced < life.log.position:
+        await asyncio.sleep(0)
+    _, again = open_log(life.files.power_loss(chance(1)))
+    assert (again.base_index, again.entries) == (100, [(b"new", 101, 7)])
+
+
+@pytest.mark.parametrize("call", ["fdatasync install", "rename 0", "fsync_dir"])
+async def test_no_room_at_the_end_of_an_install_is_a_refusal(call: str) -> None:
+    life = opened()
+    life.append(b"old")
+    await life.rest()
+    install = await received(life, 100)
+    life.files.failing = lambda name: errno.ENOSPC if name.startswith(call) else None
+    with pytest.raises(DiskFull, match="a snapshot that arrives"):
+        await install.finish()
+    assert DIRECTORY / "install.tmp" not in life.files.paths()
+    assert not life.log._worker.failed
+    life.files.failing = lambda _call: None
+    made = await (await received(life, 100)).finish()
+    assert made.index == 100

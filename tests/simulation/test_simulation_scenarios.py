@@ -315,3 +315,23 @@ def _count_refusals(host: Host) -> list[dict[str, Any]]:
 
     host._links.left = count  # type: ignore[union-attr]
     return refusals
+
+
+@pytest.mark.parametrize("back_s", [0.0, 0.05, 1.0])
+def test_who_comes_back_under_load_catches_up(back_s: float) -> None:
+    """Many snapshots are taken while one is sent: no transfer may begin anew for them."""
+    policy = SnapshotPolicy(20, entries_kept=0, chunk_bytes=100)
+    with cluster(snapshots=policy, delay_s=0.005) as world:
+        leader, (away, _) = world.leader(), followers(world)
+        tried = write(world, leader, 120)
+        world.advance(1.0)
+        assert all(one.acknowledged for one in tried)
+        away.kill(power=False)
+        append(leader, 60)
+        world.advance(1.0 + back_s)
+        away.start()
+        for _ in range(300):
+            append(leader, 1)
+            world.advance(0.01)
+        assert away.living.raft.log.base_index > 60
+        assert leader.living.raft.last_index() - away.living.raft.last_index() < 20

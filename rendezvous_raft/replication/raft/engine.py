@@ -53,6 +53,7 @@ from rendezvous_raft.replication.raft.storage import (
     DiskFull,
     DurableLog,
     Identity,
+    SnapshotFile,
     StorageError,
 )
 from rendezvous_raft.replication.raft.to_leader import ToLeader
@@ -214,7 +215,7 @@ class RaftReplicator:
             host=self,
         )
         self._to_leader = ToLeader(self._raft, self._observer)
-        self._snapshots.attach(journal, self._raft)
+        self._snapshots.attach(journal, self._raft, self._reads.applied)
         self._turns = Turns(
             raft=self._raft,
             store=self._store,
@@ -276,7 +277,7 @@ class RaftReplicator:
     async def take_snapshot(self) -> SnapshotInfo:
         """See `Replicator.take_snapshot`."""
         self._refuse_unless_running()
-        return await self._snapshots.take()
+        return await self._snapshots.take_as_ordered()
 
     async def transfer_leadership(self, target: NodeName | None, *, deadline_s: float) -> NodeName:
         """See `Replicator.transfer_leadership`. Blocks until the successor leads."""
@@ -424,9 +425,13 @@ class RaftReplicator:
         self._commits.returned(sequence)
         asyncio.get_running_loop().call_later(REFUSED_PAUSE_S, self._commits.wake)
 
-    def snapshot_chunk(self, offset: int) -> Message | None:
+    def newest_snapshot(self) -> SnapshotFile | None:
         """See `member.Host`."""
-        return self._snapshots.chunk(offset)
+        return self._snapshots.newest
+
+    def snapshot_chunk(self, snapshot: SnapshotFile, offset: int) -> Message | None:
+        """See `member.Host`."""
+        return self._snapshots.chunk(snapshot, offset)
 
     def snapshot_received(self, node: Node, message: Message) -> None:
         """See `member.Host`."""

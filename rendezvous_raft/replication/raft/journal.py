@@ -92,6 +92,14 @@ class DurableJournal(Journal):
             offset -= 1
         return self._entries[offset][1]
 
+    def first_within(self, index: int, bytes_max: int) -> int:
+        """The lowest base that leaves at most `bytes_max` of entries up to `index` behind it."""
+        offset = index - self._entries[0][1]
+        while offset > 0 and bytes_max >= len(self._entries[offset][0]):
+            bytes_max -= len(self._entries[offset][0])
+            offset -= 1
+        return self._entries[offset][1]
+
     def add(self, command: bytes, idx: int, term: int) -> None:
         """Appends. Raises `DiskFull` with nothing changed."""
         self._store.append(command, idx, term)

@@ -7,18 +7,24 @@ and an answer to an earlier leadership counts for nothing (F3).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pysyncobj.node import Node
 
 from rendezvous_raft.replication.raft.elections import Elections
 from rendezvous_raft.replication.raft.faults import any_fault_halts
 from rendezvous_raft.replication.raft.guard import REGULAR
 from rendezvous_raft.replication.raft.member import Message
-from rendezvous_raft.replication.raft.progress import Mode, Progress
+from rendezvous_raft.replication.raft.progress import NEVER_S, Mode, Progress
+from rendezvous_raft.replication.raft.snapshots import SnapshotFile
 
 APPEND_ENTRIES_MAX = 64
 APPEND_BYTES_MAX = 256 * 1024
 PROBE_PATIENCE_HEARTBEATS = 4
 """Heartbeats after which a probe or chunk that was not answered is sent again."""
+ADVANCE_PATIENCE_S = 30.0
+"""For so long what a follower lacks is kept for it although it gets no further. The end of an
+install, with all of the state read back, has to fit in."""
 
 
 class Leading(Elections):
@@ -91,8 +97,7 @@ class Leading(Elections):
         first = self.next_index[peer]
         if self.log.term_at(first - 1) is None:
             progress = self._progress[peer.id]
-            progress.mode, progress.snapshot_offset = Mode.SNAPSHOT, 0
-            progress.probe_sent_s = self.clock()
+            progress.mode, progress.probe_sent_s = Mode.SNAPSHOT, self.clock()
             return self._send_chunk(peer, progress)
         entries = self.entries_from(first, APPEND_ENTRIES_MAX, APPEND_BYTES_MAX)
         self._send_append(peer, first, entries)
@@ -116,11 +121,44 @@ class Leading(Elections):
         )
 
     def _send_chunk(self, peer: Node, progress: Progress) -> bool:
-        chunk = self.host.snapshot_chunk(progress.snapshot_offset)
+        """The next chunk of what it is being sent, or the first of the newest snapshot.
+
+        A transfer that would follow the newest one never ended where a snapshot is taken more
+        often than one arrives.
+        """
+        chunk = None
+        if progress.snapshot is not None:
+            chunk = self.host.snapshot_chunk(progress.snapshot, progress.snapshot_offset)
+        if chunk is None:
+            progress.snapshot, progress.snapshot_offset = self.host.newest_snapshot(), 0
+            if progress.snapshot is None:
+                return False
+            progress.advanced_s = self.clock()
+            chunk = self.host.snapshot_chunk(progress.snapshot, 0)
         if chunk is None:
             return False
         self.links.send(peer, {"type": "snapshot", "term": self.term, **chunk})
         return True
+
+    def snapshots_being_sent(self) -> list[SnapshotFile]:
+        """Those that must not be removed yet."""
+        return [one.snapshot for _, one in self._advancing() if one.snapshot is not None]
+
+    def lacking_after(self) -> int:
+        """Lowest index after which those who are brought up to date by a snapshot need the log."""
+        needed = [self.last_index()]
+        for peer, progress in self._advancing():
+            covered = 0 if progress.snapshot is None else progress.snapshot.index
+            needed.append(max(self.match_index[peer], covered))
+        return min(needed)
+
+    def _advancing(self) -> Iterator[tuple[Node, Progress]]:
+        """The followers that a snapshot, or the log after it, brings up to date, and that go on."""
+        since_s = self.clock() - ADVANCE_PATIENCE_S
+        for peer in self.peers if self.is_leader else ():
+            progress = self._progress[peer.id]
+            if progress.advanced_s >= since_s:
+                yield peer, progress
 
     def _on_append_reply(self, node: Node, message: Message) -> None:
         if not self.is_leader:
@@ -153,6 +191,12 @@ class Leading(Elections):
     def _matched(self, node: Node, progress: Progress, match: int) -> None:
         """The follower has everything up to `match` on disk."""
         progress.mode, progress.probe_sent_s = Mode.STREAM, -1.0
+        if progress.snapshot is not None and progress.snapshot.index <= match:
+            progress.snapshot = None
+        if progress.snapshot is None and match >= self.commit_index:
+            progress.advanced_s = NEVER_S
+        elif progress.advanced_s > NEVER_S and match > self.match_index[node]:
+            progress.advanced_s = self.clock()
         self.match_index[node] = max(self.match_index[node], match)
         self.next_index[node] = max(self.next_index[node], match + 1)
 
@@ -168,8 +212,16 @@ class Leading(Elections):
             self.next_index[node] = message["installed"] + 1
             self._matched(node, progress, message["installed"])
         elif progress.mode is Mode.SNAPSHOT:
-            progress.snapshot_offset = message["offset"]
+            self._arrived(progress, message["offset"])
         self._replicate(node)
+
+    def _arrived(self, progress: Progress, offset: int) -> None:
+        """The follower has so many bytes of the snapshot that it is being sent."""
+        if not offset:
+            progress.snapshot = None  # it has nothing, so it may as well get the newest
+        elif offset > progress.snapshot_offset:
+            progress.advanced_s = self.clock()
+        progress.snapshot_offset = offset
 
     def advance_commit(self) -> bool:
         """5.4.2: commits what a majority has on disk, if an entry of this term is among it (F1).

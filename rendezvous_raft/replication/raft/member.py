@@ -25,6 +25,7 @@ from rendezvous_raft.replication.raft.journal import DurableJournal
 from rendezvous_raft.replication.raft.links import Links
 from rendezvous_raft.replication.raft.metadata import Birth
 from rendezvous_raft.replication.raft.progress import Progress
+from rendezvous_raft.replication.raft.snapshots import SnapshotFile
 from rendezvous_raft.types import Standing
 
 Message = dict[str, Any]
@@ -66,8 +67,12 @@ class Host(Protocol):
         """A batch that was forwarded under this origin certainly was not appended."""
         ...
 
-    def snapshot_chunk(self, offset: int) -> Message | None:
-        """The chunk of the newest snapshot at `offset`; None: there is no snapshot."""
+    def newest_snapshot(self) -> SnapshotFile | None:
+        """The newest snapshot, if there is one."""
+        ...
+
+    def snapshot_chunk(self, snapshot: SnapshotFile, offset: int) -> Message | None:
+        """The chunk of a snapshot at `offset`; None: it is not kept any more."""
         ...
 
     def snapshot_received(self, node: Node, message: Message) -> None:

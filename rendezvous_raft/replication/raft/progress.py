@@ -5,6 +5,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from rendezvous_raft.replication.raft.snapshots import SnapshotFile
+
+NEVER_S = float("-inf")
+
 
 class Mode(enum.Enum):
     """How the leader sends to a follower."""
@@ -28,8 +32,12 @@ class Progress:
     """Highest heartbeat round of this term that it has answered."""
     heard_s: float = 0.0
     """When its last answer of this term came."""
+    snapshot: SnapshotFile | None = None
+    """What it is being sent, to its end the same, however many newer ones are taken meanwhile."""
     snapshot_offset: int = 0
     """Bytes of the snapshot that it has."""
+    advanced_s: float = NEVER_S
+    """While a snapshot, and the log after it, bring it up to date: when it last got more."""
     commit_told: int = 0
     """Highest commit index that was sent to it."""
     round_target: int = 0

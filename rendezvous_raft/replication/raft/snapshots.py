@@ -1,4 +1,4 @@
-"""Snapshot files: writing, verifying, reading; the newest two are kept.
+"""Snapshot files: writing, verifying, reading; the newest two are kept, and those in use.
 
     header    a block: cluster id, index and term of the last entry that the state contains
     chunk     length u32 · rows u32 · CRC32C u32 · rows in msgpack, one after the other
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from rendezvous_raft.core.snapshot import Row
+from rendezvous_raft.replication.codec import COMMAND_VERSION
 from rendezvous_raft.replication.raft.blocks import (
     BLOCK_BYTES_MAX,
     crc32c,
@@ -36,7 +37,7 @@ from rendezvous_raft.replication.raft.files import (
 
 CHUNK_BYTES = 64 * 1024
 GENERATIONS_KEPT = 2
-"""So that one can still be sent while the next is written."""
+"""So that a damaged newest one is not the only one. Those being sent are kept besides."""
 SUFFIX = ".snapshot"
 WRITING_NAME = "snapshot.tmp"
 INSTALLING_NAME = "install.tmp"
@@ -190,7 +191,8 @@ class SnapshotInstall:
         Raises:
             SnapshotDamaged: it is not the snapshot that was announced; it is gone, the log as it
                 was.
-            DiskFull: there is no room for a log; the snapshot stays.
+            DiskFull: there is no room, or none for a log; in the second case the snapshot stays,
+                see `DurableLog.received_snapshot`.
         """
         return await self._finish(self)
 
@@ -228,11 +230,11 @@ class SnapshotStore:
         for path in self.take_obsolete():
             self.files.unlink(path)
 
-    def take_obsolete(self) -> list[Path]:
-        """The snapshots beyond the newest two, which may be removed now."""
-        obsolete = [snapshot.path for snapshot in self._kept[:-GENERATIONS_KEPT]]
-        del self._kept[:-GENERATIONS_KEPT]
-        return obsolete
+    def take_obsolete(self, in_use: Collection[SnapshotFile] = ()) -> list[Path]:
+        """The snapshots beyond the newest two, but for those in use; they may be removed now."""
+        old, newest = self._kept[:-GENERATIONS_KEPT], self._kept[-GENERATIONS_KEPT:]
+        self._kept = [*(snapshot for snapshot in old if snapshot in in_use), *newest]
+        return [snapshot.path for snapshot in old if snapshot not in in_use]
 
     def header(self, index: int, term: int) -> bytes:
         """The first bytes of a file."""
@@ -354,6 +356,18 @@ def rows_of(chunk: Chunk, path: Path) -> list[Row]:
         problem = f"{len(rows)} rows instead of {chunk.rows}"
         raise SnapshotDamaged(path, chunk.offset, problem)
     return rows
+
+
+def check_commands(state_version: int, path: Path) -> None:
+    """Whether this software applies the commands that the state may hold. Raises `StorageError`.
+
+    Without this a node of an older version would vote and acknowledge until an entry stops it.
+    """
+    if state_version > COMMAND_VERSION:
+        raise StorageError(
+            f"{path}: the cluster uses commands of version {state_version}, and this software knows"
+            f" them up to version {COMMAND_VERSION}; install a version that knows them"
+        )
 
 
 def check_header(header: SnapshotHeader, snapshot: SnapshotFile, cluster_id: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 from pysyncobj.node import Node
 
@@ -20,7 +22,7 @@ from rendezvous_raft.replication.raft.journal import DurableJournal
 from rendezvous_raft.replication.raft.member import Message
 from rendezvous_raft.replication.raft.memberships import membership_of, membership_row
 from rendezvous_raft.replication.raft.rules import Raft
-from rendezvous_raft.replication.raft.snapshots import encode_snapshot
+from rendezvous_raft.replication.raft.snapshots import check_commands, encode_snapshot
 from rendezvous_raft.replication.raft.storage import (
     DiskFull,
     DurableLog,
@@ -40,12 +42,16 @@ class SnapshotPolicy:
     entries_max: int = 20_000
     """Applied entries in the log after which a snapshot is due."""
     entries_kept: int = 2_000
-    """Entries before a snapshot that stay in memory, for followers that are a little behind."""
+    """Entries before a snapshot that stay in memory, for followers that are a little behind; less
+    if they have more than `log_bytes_max`."""
     chunk_bytes: int = 256 * 1024
     log_bytes_max: int = 32 * 1024 * 1024
     """Bytes of entries after which one is due, or half of its own size if that is more. The first
     bounds memory and the time to apply them again at a start, about 3 s; the second how much more
     is written for snapshots than for the log."""
+    catch_up_bytes_max: int = 4 * log_bytes_max
+    """Bytes of entries before a snapshot that stay in memory for followers that are being sent a
+    snapshot, or what follows it."""
 
 
 DEFAULT_POLICY = SnapshotPolicy()
@@ -72,6 +78,7 @@ class Snapshots:
         """Of all that was ever added to the journal: what came before the newest snapshot."""
         self._journal: DurableJournal
         self._raft: Raft
+        self._installed: Callable[[], None]
         self._taking: asyncio.Task[None] | None = None
         self._retry_at_s = 0.0
         self._one_at_a_time = asyncio.Lock()
@@ -80,10 +87,19 @@ class Snapshots:
         """Who sends it, in which term, and its size."""
         self._install_task: asyncio.Task[None] | None = None
 
-    def attach(self, journal: DurableJournal, raft: Raft) -> None:
-        """Completes the construction."""
+    def attach(self, journal: DurableJournal, raft: Raft, installed: Callable[[], None]) -> None:
+        """Completes the construction; `installed` is told that a snapshot took the state's place.
+
+        For readers whose index is in it: no entry may follow that would release them.
+        """
         self._journal = journal
         self._raft = raft
+        self._installed = installed
+
+    @property
+    def newest(self) -> SnapshotFile | None:
+        """The newest snapshot, if there is one."""
+        return self._newest
 
     async def close(self) -> None:
         """Waits for what is being written."""
@@ -94,11 +110,13 @@ class Snapshots:
         """Loads the state of a snapshot; returns the membership that was in force there.
 
         Raises:
-            StorageError, SnapshotError, MembershipError: it is damaged, or of another version.
+            StorageError, SnapshotError, MembershipError: it is damaged, or of a version that is
+                not known; the state is as it was.
         """
         rows = self._store.load_snapshot(file)
         membership = membership_of(next(rows, None))
         machine = snapshot.load(rows)
+        check_commands(machine.state.version, file.path)
         self._newest = file
         self._replica.replace(machine)
         return membership
@@ -124,9 +142,19 @@ class Snapshots:
             await self.take()
         except OSError:
             self._retry_at_s = self._now_s() + RETRY_S
+        except Exception as error:  # noqa: BLE001 (F12: whatever it is, it is not swallowed)
+            problem = f"{type(error).__name__}: {error}"
+            self._raft.host.halt(f"a snapshot could not be taken: {problem}")
 
     def _now_s(self) -> float:
         return self._clock.monotonic_s()
+
+    async def take_as_ordered(self) -> SnapshotInfo:
+        """See `Replicator.take_snapshot`."""
+        try:
+            return await self.take()
+        except DiskFull as error:
+            raise errors.ReadOnly(f"this node's disk is full: {error}") from error
 
     async def take(self) -> SnapshotInfo:
         """Writes a snapshot of the state as it is now, then drops the log before it.
@@ -145,25 +173,35 @@ class Snapshots:
                 return SnapshotInfo(revision, self._newest.index, self._newest.size_bytes)
             membership = self._journal.membership_at(index)
             chunks = await _encode(machine, membership)
-            file = await self._store.save_snapshot(index, term, chunks)
+            in_use = self._raft.snapshots_being_sent()
+            file = await self._store.save_snapshot(index, term, chunks, in_use)
             if self._newest is None or file.index > self._newest.index:
                 self._newest, self._bytes_covered = file, log_bytes
-            first_kept = index - self._policy.entries_kept
-            if first_kept > self._journal.base_index:
-                self._journal.drop_before(first_kept)
+            self._trim_before(index)
             seconds = self._clock.monotonic_s() - started_s
             self._observer.snapshot_done(seconds, file.size_bytes)
             return SnapshotInfo(revision, index, file.size_bytes)
 
-    def chunk(self, offset: int) -> Message | None:
-        """A part of the newest snapshot, as a message to a follower."""
-        file = self._newest
-        if file is None:
-            return None
+    def _trim_before(self, index: int) -> None:
+        """Drops entries before a snapshot from memory, but for what followers may need of them."""
+        policy, journal = self._policy, self._journal
+        if index <= journal.base_index:
+            return  # a snapshot of another member was installed meanwhile
+        first = max(index - policy.entries_kept, journal.first_within(index, policy.log_bytes_max))
+        lacking = self._raft.lacking_after()
+        if lacking < first:
+            # Without them a snapshot that has arrived is followed by the next one, for ever.
+            kept = max(lacking, journal.first_within(index, policy.catch_up_bytes_max))
+            first = min(first, kept)
+        if first > journal.base_index:
+            journal.drop_before(first)
+
+    def chunk(self, file: SnapshotFile, offset: int) -> Message | None:
+        """A part of a snapshot, as a message to a follower; None: it is not kept any more."""
         try:
             data = self._store.read_snapshot_chunk(file, offset, self._policy.chunk_bytes)
         except SnapshotGone:
-            return None  # a newer one has just taken its place; the follower is sent that
+            return None
         return {
             "index": file.index,
             "snapshot_term": file.term,
@@ -174,18 +212,27 @@ class Snapshots:
 
     def receive(self, node: Node, message: Message) -> None:
         """Takes a chunk from the leader; after the last one the snapshot replaces the state."""
-        index, offset = message["index"], message["offset"]
+        index, term = message["index"], message["snapshot_term"]
         if index <= self._raft.commit_index:
             self._raft.answer_snapshot(node, offset=0, installed=self._raft.commit_index)
             return
         if self._install_task is not None and not self._install_task.done():
             return
-        if self._journal.term_at(index) == message["snapshot_term"]:
+        here = self._store.received_snapshot(index)
+        if here is not None:
+            index, term = here.index, here.term
+        if self._journal.term_at(index) == term:
             # Paper, figure 13, rule 6: our log holds the snapshot's last entry, so all up to it is
             # committed, and what follows may be as well. Replacing the log would lose that.
             self._raft.commit_index = index
             self._raft.answer_snapshot(node, offset=0, installed=index)
-            return
+        elif here is not None:
+            self._begin_to_finish(node, self._store.resume_install(here))
+        else:
+            self._receive_chunk(node, message)
+
+    def _receive_chunk(self, node: Node, message: Message) -> None:
+        offset = message["offset"]
         install = self._install_from((str(node.id), message["term"], message["size"]), message)
         if install is None:
             self._raft.answer_snapshot(node, offset=0, installed=0)
@@ -207,9 +254,7 @@ class Snapshots:
             self._raft.answer_snapshot(node, offset=received, installed=0)
         else:
             self._install = None
-            self._raft.installing = True
-            task = asyncio.get_running_loop().create_task(self._finish(node, install))
-            self._install_task = task
+            self._begin_to_finish(node, install.finish())
 
     def _install_from(
         self, source: tuple[str, int, int], message: Message
@@ -230,22 +275,32 @@ class Snapshots:
         self._source = source
         return self._install
 
-    async def _finish(self, node: Node, install: SnapshotInstall) -> None:
+    def _begin_to_finish(self, node: Node, finish: Coroutine[Any, Any, SnapshotFile]) -> None:
+        self._raft.installing = True
+        self._install_task = asyncio.get_running_loop().create_task(self._finish(node, finish))
+
+    async def _finish(self, node: Node, finish: Coroutine[Any, Any, SnapshotFile]) -> None:
         try:
-            file = await install.finish()
-            membership = self.restore(file)
-        except DiskFull:
-            self._raft.installing = False
-            return
+            try:
+                file = await finish
+            except DiskFull:
+                self._raft.installing = False  # the leader sends it until there is room
+            else:
+                self._put_in_force(node, file)
         except Exception as error:  # noqa: BLE001 (F12: whatever it is, it is not swallowed)
             self._raft.host.halt(f"a snapshot from {node.id} could not be installed: {error}")
-            return
+
+    def _put_in_force(self, node: Node, file: SnapshotFile) -> None:
+        """The state of a snapshot takes the place of ours; the log begins behind it."""
+        membership = self.restore(file)
         self._journal.restart_at(file.index, file.term, membership)
         self._bytes_covered = self._journal.bytes_added
         self._raft.installing = False
         self._raft.commit_index = self._raft.last_applied = file.index
         self._raft.use_membership()
         self._raft.answer_snapshot(node, offset=0, installed=file.index)
+        self._installed()
+        self._raft.host.wake()
 
 
 async def _encode(machine: StateMachine, membership: Membership) -> list[bytes]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -214,7 +214,13 @@ class DurableLog:
 
     # Snapshots
 
-    async def save_snapshot(self, index: int, term: int, chunks: Sequence[bytes]) -> SnapshotFile:
+    async def save_snapshot(
+        self,
+        index: int,
+        term: int,
+        chunks: Sequence[bytes],
+        in_use: Collection[SnapshotFile] = (),
+    ) -> SnapshotFile:
         """Writes a snapshot, in slices between the log's syncs, then drops the log before it.
 
         One at a time. Blocks until it is durable.
@@ -223,6 +229,7 @@ class DurableLog:
             index: of the last entry that the state contains.
             term: of that entry.
             chunks: from `encode_snapshot`.
+            in_use: older ones that must stay, because they are being sent.
 
         Raises:
             DiskFull: there is no room; nothing was changed.
@@ -238,7 +245,7 @@ class DurableLog:
                 raise
         self._snapshots.add(snapshot)
         dropped = self._wal.drop_before(index + 1, self._stored.newest_segment)
-        await self._worker.run(self._remove, [*dropped, *self._snapshots.take_obsolete()])
+        await self._worker.run(self._remove, [*dropped, *self._snapshots.take_obsolete(in_use)])
         return snapshot
 
     def load_snapshot(self, snapshot: SnapshotFile) -> Iterator[Row]:
@@ -280,23 +287,41 @@ class DurableLog:
     async def _finish_install(self, install: SnapshotInstall) -> SnapshotFile:
         store, index, term, size = self._snapshots, install.index, install.term, install.received
         steps = store.verify_temporary(index, term, size)
-        try:
-            while await self._worker.run(_advance, steps):
-                """Chunk after chunk."""
-            await self._worker.run(install.file.fdatasync)
-        except BaseException:
-            await self._worker.run(install.abort)
-            raise
-        install.file.close()
         path = self._place.directory / INSTALLING_NAME
-        snapshot = await self._worker.run(store.publish, path, index, term, size)
+        with disk_full_as_refusal("a snapshot that arrives"):
+            try:
+                while await self._worker.run(_advance, steps):
+                    """Chunk after chunk."""
+                await self._worker.run(install.file.fdatasync)
+                install.file.close()
+                snapshot = await self._worker.run(store.publish, path, index, term, size)
+            except BaseException:
+                await self._worker.run(install.abort)
+                raise
         store.add(snapshot)
-        # A crash from here on finds a log that does not reach the snapshot, and begins a new one.
+        return await self.resume_install(snapshot)
+
+    def received_snapshot(self, index: int) -> SnapshotFile | None:
+        """The snapshot that is here, for an `index` that the log has not come to yet.
+
+        Another member made it; there was no room to begin a log behind it.
+        """
+        newest = self._snapshots.newest
+        return newest if newest is not None and newest.index >= index else None
+
+    async def resume_install(self, snapshot: SnapshotFile) -> SnapshotFile:
+        """Begins an empty log behind a snapshot that was received.
+
+        A crash before that finds a log that does not reach the snapshot, and begins a new one.
+
+        Raises:
+            DiskFull: there is no room; nothing was changed.
+        """
         try:
-            self._void += self._wal.restart(index + 1)
+            self._void += self._wal.restart(snapshot.index + 1)
         except OSError as error:
             raise self._refusal(error) from error
-        self._void += store.take_obsolete()
+        self._void += self._snapshots.take_obsolete()
         self._mutated()
         return snapshot
 

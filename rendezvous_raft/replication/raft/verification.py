@@ -36,6 +36,7 @@ from rendezvous_raft.replication.raft.place import Place
 from rendezvous_raft.replication.raft.snapshots import (
     SnapshotDamaged,
     SnapshotFile,
+    check_commands,
     check_header,
     find_snapshots,
     read_chunks,
@@ -199,7 +200,9 @@ class _Verification:
             chunks = read_chunks(file, header, one.path)
             rows = (row for chunk in chunks for row in rows_of(chunk, one.path))
             membership_of(next(rows, None))
-            return core_snapshot.load(rows)
+            machine = core_snapshot.load(rows)
+            check_commands(machine.state.version, one.path)
+            return machine
         finally:
             file.close()
 
