@@ -32,7 +32,7 @@ from rendezvous_raft.node.ports import AppliedListener, Clock
 from rendezvous_raft.node.status import ClusterStatus, SnapshotInfo
 from rendezvous_raft.replication.applying import Replica
 from rendezvous_raft.replication.batching import Batch, GroupCommit
-from rendezvous_raft.replication.codec import encode_command, encode_entry
+from rendezvous_raft.replication.codec import encode_command
 from rendezvous_raft.replication.observer import EngineObserver
 from rendezvous_raft.replication.raft.faults import any_fault_halts
 from rendezvous_raft.replication.raft.files import FileLayer, RealFiles
@@ -50,12 +50,11 @@ from rendezvous_raft.replication.raft.status import cluster_status, why_nothing_
 from rendezvous_raft.replication.raft.storage import (
     SEGMENT_BYTES,
     Birth,
-    DiskFull,
     DurableLog,
     Identity,
     SnapshotFile,
-    StorageError,
 )
+from rendezvous_raft.replication.raft.submitting import Submitting
 from rendezvous_raft.replication.raft.to_leader import ToLeader
 from rendezvous_raft.replication.raft.transport import TcpLinks
 from rendezvous_raft.replication.raft.turns import Turns
@@ -139,6 +138,7 @@ class RaftReplicator:
         self._links: EngineLinks
         self._raft: Raft
         self._to_leader: ToLeader
+        self._submitting: Submitting
         self._snapshots: Snapshots
         self._running = False
         self._halted: str | None = None
@@ -215,6 +215,7 @@ class RaftReplicator:
             host=self,
         )
         self._to_leader = ToLeader(self._raft, self._observer)
+        self._submitting = Submitting(self._raft, self._to_leader, self._observer, self._origin)
         self._snapshots.attach(journal, self._raft, self._reads.applied)
         self._turns = Turns(
             raft=self._raft,
@@ -353,30 +354,7 @@ class RaftReplicator:
     # Proposals
 
     def _submit(self, batch: Batch) -> bool:
-        """Appends a batch here, or forwards it to the leader; false if neither can be."""
-        if not self._running or self._halted is not None:
-            return False
-        taken = True  # as far as anybody knows, whatever goes wrong
-        with any_fault_halts(self.halt):
-            entry = encode_entry(self._origin, batch.sequence, [p.encoded for p in batch.proposals])
-            taken = self._send_or_append(batch.sequence, entry)
-            if taken:
-                self._observer.entry_made(len(batch.proposals))
-        return taken
-
-    def _send_or_append(self, sequence: int, entry: bytes) -> bool:
-        if not self._raft.is_leader:
-            return self._to_leader.forward(self._origin, sequence, entry)
-        if self._raft.handing_over:
-            return False
-        try:
-            self._raft.propose(entry)
-        except DiskFull:
-            return False
-        except StorageError:
-            return True  # it may be on disk all the same; the halt that follows ends the callers
-        self.wake()
-        return True
+        return self._running and self._halted is None and self._submitting.submit(batch)
 
     def _why_nothing_is_sent(self) -> errors.RendezvousError:
         return why_nothing_is_sent(

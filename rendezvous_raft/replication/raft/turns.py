@@ -96,10 +96,11 @@ class Turns:
             if raft.is_leader:
                 raft.replicate_all()
             self._look_for_room()
+            if not self._stopped:
+                self._rest()
         except Exception as error:  # noqa: BLE001 (whatever it is, going on would be a guess)
             raft.host.halt(f"{type(error).__name__}: {error}")
         if not self._stopped:
-            self._rest()
             self._schedule(due_s)
 
     def _schedule(self, due_s: float) -> None:
