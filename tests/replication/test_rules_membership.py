@@ -5,6 +5,7 @@ F11: stock PySyncObj lets an isolated leader accept one change after the other.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from rendezvous_raft.replication.raft.membership_change import change_members, c
 from rendezvous_raft.replication.raft.metadata import Birth
 from rendezvous_raft.replication.raft.storage import DiskFull, StorageError
 from rendezvous_raft.testing.raft_bench import RaftBench
+from rendezvous_raft.testing.virtual_time import advance, in_virtual_time, settle
 from rendezvous_raft.types import Standing
 
 
@@ -114,6 +116,94 @@ async def test_a_disk_that_takes_no_change_says_whether_it_happened(
     with pytest.raises(answer, match="Input/output error"):
         await change_members(bench["a"].raft, AddMember(newcomer("d")), deadline_s=10.0)
     assert standing(bench, "a", "d") is None
+
+
+class Ordered:
+    """A change ordered of `a`, which is cut off and appends it at index 4 of term 1."""
+
+    def __init__(self, bench: RaftBench) -> None:
+        bench.cut("a")
+        self.bench, self.raft = bench, bench["a"].raft
+        deadline_s = bench.clock.now_s + 30.0
+        call = change_members(self.raft, AddMember(newcomer("d")), deadline_s=deadline_s)
+        self._task = asyncio.get_running_loop().create_task(call)
+
+    async def appended(self) -> None:
+        await settle()
+        assert (self.raft.last_index(), self.raft.term, self.raft.commit_index) == (4, 1, 3)
+
+    def overwritten(self) -> None:
+        """Another leader commits entries 4 and 5, and `a` learns of all that in one message."""
+        self.bench.elect("b")
+        self.bench.propose("b", b"x")
+        self.bench.settle()
+        self.bench.heal()
+        self.bench.settle()
+        assert self.raft.commit_index == 5
+
+    async def answer(self) -> errors.RendezvousError | None:
+        await advance(1.0)
+        assert self._task.done()
+        error = self._task.exception()
+        assert error is None or isinstance(error, errors.RendezvousError)
+        return error
+
+
+@in_virtual_time
+async def test_a_change_that_was_overwritten_is_not_reported_as_made() -> None:
+    # semantics: G6
+    bench = named_directories("a", "b", "c")
+    order = Ordered(bench)
+    await order.appended()
+    order.overwritten()
+    error = await order.answer()
+    assert standing(bench, "a", "d") is None
+    assert isinstance(error, errors.Unavailable)
+    assert "nothing was changed" in str(error)
+    assert error.leader == "b"
+
+
+@in_virtual_time
+async def test_of_a_change_that_the_log_no_longer_shows_nothing_is_claimed() -> None:
+    # semantics: G6
+    bench = named_directories("a", "b", "c")
+    order = Ordered(bench)
+    await order.appended()
+    order.overwritten()
+    bench["a"].log.drop_before(5)
+    assert isinstance(await order.answer(), errors.OutcomeUnknown)
+
+
+@in_virtual_time
+async def test_a_leader_that_steps_down_within_its_term_does_not_know_of_its_change() -> None:
+    # semantics: G6, G6.1
+    bench = named_directories("a", "b", "c")
+    order = Ordered(bench)
+    await order.appended()
+    bench.advance(bench.timers.election_max_s * 2)
+    assert (bench["a"].raft.is_leader, bench["a"].raft.term) == (False, 1)
+    error = await order.answer()
+    assert isinstance(error, errors.OutcomeUnknown)
+    bench.take()  # the others want to elect one of them
+    # It happens after all, for the one that leads next has it.
+    bench.heal()
+    bench.elect("a")
+    assert standing(bench, "b", "d") is Standing.JOINING
+
+
+@in_virtual_time
+async def test_a_change_behind_which_the_log_begins_was_made_if_its_leader_still_leads() -> None:
+    bench = named_directories("a", "b", "c")
+    order = Ordered(bench)
+    await order.appended()
+    bench.heal()
+    bench.settle()
+    bench.propose("a", b"x")
+    bench.settle()
+    bench["a"].log.drop_before(5)
+    assert bench["a"].raft.log.term_at(4) is None
+    assert await order.answer() is None
+    assert standing(bench, "b", "d") is Standing.JOINING
 
 
 def test_one_change_at_a_time(bench: RaftBench) -> None:
