@@ -91,6 +91,8 @@ class Elections(Member):
             self._pre_votes = None
             self._progress = {peer.id: Progress(heard_s=now_s) for peer in self.peers}
             self._reads = []
+            # What was asked of an earlier leadership may long have been granted by another.
+            self._asked_in = {}
             try:
                 self.become_leader()
             except DiskFull:

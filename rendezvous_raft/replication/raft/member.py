@@ -115,7 +115,8 @@ class Member(GuardedSyncObj):
         self._progress: dict[str, Progress] = {}
         self._greeted: dict[str, Birth] = {}
         self._command_versions: dict[str, int] = {}
-        self._asked_in: dict[str, int] = {}
+        self._asked_in: dict[str, tuple[int, float]] = {}
+        """Of this leadership: which directory wants to speak for a member, and since when."""
         self._admitted = False
         self._leader_gone = False
         self._lost_leader: Node | None = None
