@@ -85,13 +85,13 @@ def test_a_request_that_was_kept_ends_with_the_leadership(bench: RaftBench, *, v
         member = replace(known, standing=Standing.NON_VOTER)
         leader.propose_membership(leader.membership.with_member(member))
         bench.settle()
-    leader.handing_over = True
+    leader.successor = Node("b")
     bench.begin_anew("c", LOST)
     bench.live(0.05)
     assert directories_of_c(bench) == [3]
     leader.tell_to_stand(Node("b"))
     bench.settle()
-    leader.handing_over = False
+    leader.successor = None
     bench.live(3)
     assert bench.leaders() == ["b"]
     comes_back(bench, LIVING)
@@ -123,11 +123,11 @@ def test_a_directory_that_is_silent_is_replaced_after_an_election_timeout(
 
 def test_a_request_of_another_directory_begins_to_wait_anew(bench: RaftBench) -> None:
     """Its time must not be that of one before it: the directory that is named was heard since."""
-    bench["a"].raft.handing_over = True
+    bench["a"].raft.successor = Node("b")
     asks(bench, LOST)
     bench.live(0.2)
     bench.cut("c")
     asks(bench, LIVING)
-    bench["a"].raft.handing_over = False
+    bench["a"].raft.successor = None
     bench.live(2 * bench.timers.election_min_s)
     assert directories_of_c(bench) == [3, 33]

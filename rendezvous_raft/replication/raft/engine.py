@@ -291,8 +291,17 @@ class RaftReplicator:
         """See `Replicator.change_membership`."""
         self._refuse_unless_running()
         if isinstance(change, RemoveMember) and change.name == self._self.name:
-            await self.transfer_leadership(None, deadline_s=deadline_s)
+            await self._hand_over_first(deadline_s)
         await change_members(self._raft, change, deadline_s)
+
+    async def _hand_over_first(self, deadline_s: float) -> None:
+        """The leader cannot remove itself: whoever follows it is asked then."""
+        try:
+            await self.transfer_leadership(None, deadline_s=deadline_s)
+        except errors.OutcomeUnknown as error:
+            raise errors.Unavailable(
+                f"{error.message}; the members were not changed", leader=error.leader
+            ) from error
 
     def report_parked(self, request_ids: Sequence[RequestId]) -> None:
         """See `Replicator.report_parked`."""

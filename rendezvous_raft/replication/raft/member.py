@@ -103,8 +103,8 @@ class Member(GuardedSyncObj):
         self.host = host
         self.installing = False
         """Whether a snapshot is about to take the log's place; nothing is appended meanwhile."""
-        self.handing_over = False
-        """Whether this leader takes no proposals, so that its successor's log can be complete."""
+        self.successor: Node | None = None
+        """Whom this node is handing leadership to."""
         self._verified = (0, 0)
         """Term, and the highest index of ours that its leader has verified."""
         self._round = 0
@@ -143,6 +143,11 @@ class Member(GuardedSyncObj):
     def is_leader(self) -> bool:
         """Whether this node believes to lead; a read index tells for sure."""
         return bool(self.role_code == LEADER)
+
+    @property
+    def handing_over(self) -> bool:
+        """Whether this leader takes no proposals, so that its successor's log can be complete."""
+        return self.successor is not None
 
     @property
     def is_voter(self) -> bool:
