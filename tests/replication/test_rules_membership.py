@@ -13,6 +13,8 @@ from bench_members import add, agreed, agreed_among, named_directories, newcomer
 
 from rendezvous_raft import errors
 from rendezvous_raft.membership import AddMember, Membership
+from rendezvous_raft.replication.codec import COMMAND_VERSION
+from rendezvous_raft.replication.raft.links import Node
 from rendezvous_raft.replication.raft.membership_change import change_members, changed
 from rendezvous_raft.replication.raft.metadata import Birth
 from rendezvous_raft.replication.raft.storage import DiskFull, StorageError
@@ -301,3 +303,39 @@ def test_one_that_was_removed_can_be_added_again_with_its_files(bench: RaftBench
     bench.live(3)
     assert agreed(bench).voters() == ("a", "b", "c")
     assert bench["c"].applied == [b"x"]
+
+
+def test_one_that_cannot_be_heard_counts_with_the_oldest_version_of_commands(
+    bench: RaftBench,
+) -> None:
+    """It may come back as an older program, which would halt on newer commands."""
+    leader = bench["a"].raft
+    assert leader.command_version() == COMMAND_VERSION
+    leader.peer_lost(Node("c"))
+    assert leader.command_version() == 1
+    leader.greeted(Node("c"), bench["c"].raft.birth, COMMAND_VERSION)
+    assert leader.command_version() == COMMAND_VERSION
+
+
+def test_nothing_is_kept_of_strangers_that_are_gone(bench: RaftBench) -> None:
+    leader = bench["a"].raft
+    for number in range(50):
+        leader.greeted(Node(f"g{number}"), Birth(number + 100, founding=False))
+        leader.peer_lost(Node(f"g{number}"))
+    leader.peer_lost(Node("b"))
+    assert sorted(leader._greeted) == ["b", "c"]
+    assert sorted(leader._command_versions) == ["c"]
+
+
+def test_nothing_is_kept_of_members_that_are_gone(bench: RaftBench) -> None:
+    add(bench, "d")
+    bench.begin_anew("d", Birth(44, founding=False))
+    bench.live(3)
+    assert "d" in bench["a"].raft._greeted
+    bench.cut("d")
+    leader = bench["a"].raft
+    leader.propose_membership(leader.membership.without("d"))
+    bench.settle()
+    for name in ("a", "b", "c"):
+        assert "d" not in bench[name].raft._greeted
+        assert "d" not in bench[name].raft._command_versions

@@ -201,6 +201,9 @@ class Member(GuardedSyncObj):
                 self._progress[member.name] = Progress(heard_s=self.clock())
                 peer = Node(member.name)
                 self.next_index[peer], self.match_index[peer] = self.last_index() + 1, 0
+        for member in before.members:
+            if self.membership.find(member.name) is None:
+                self._forget_greeting(member.name)
         self.host.membership_changed()
 
     def greeted(self, node: Node, birth: Birth, command_version: int = COMMAND_VERSION) -> None:
@@ -208,8 +211,21 @@ class Member(GuardedSyncObj):
         self._greeted[str(node.id)] = birth
         self._command_versions[str(node.id)] = command_version
 
+    def _forget_greeting(self, name: str) -> None:
+        """A peer cannot be heard any more: what it can apply it has to say again.
+
+        Whose directory spoke for a member is kept, or any would be taken for it (`_speaks_for`);
+        of those that are no members nothing is.
+        """
+        self._command_versions.pop(name, None)
+        if self.membership.find(name) is None:
+            self._greeted.pop(name, None)
+
     def command_version(self) -> int:
-        """Highest version of commands that every member said it can apply; 1 of the silent."""
+        """Highest version of commands that every member says it can apply.
+
+        1 of those that cannot be heard now: whoever is down may come back as an older program.
+        """
         others = [self._command_versions.get(str(peer.id), 1) for peer in self.peers]
         return min([COMMAND_VERSION, *others])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from rendezvous_raft import errors
@@ -59,6 +61,21 @@ def _check_it_is_ours(raft: Raft, index: int, term: int) -> None:
             "another leader took over before the change was committed; nothing was changed",
             leader=raft.leader_name(),
         )
+
+
+@contextmanager
+def nothing_changed_yet() -> Iterator[None]:
+    """What is done before a change is proposed: whatever became of that, the change is not made.
+
+    Raises:
+        Unavailable: in place of `OutcomeUnknown`.
+    """
+    try:
+        yield
+    except errors.OutcomeUnknown as error:
+        raise errors.Unavailable(
+            f"{error.message}; the members were not changed", leader=error.leader
+        ) from error
 
 
 async def _propose(raft: Raft, change: MembershipChange, deadline_s: float) -> int | None:
