@@ -98,7 +98,10 @@ class Replicator(Protocol):
 
         Raises:
             NoLeader, NotReady, ReadOnly, Overloaded: definitely not proposed.
-            ProposalTimeout, LeaderChanged: it may be applied still; retry with the same ids.
+            Unavailable: nor then: the leader cannot be reached from here, or is too slow.
+            Draining: nor then: this node has stopped.
+            ProposalTimeout: it may be applied still; retry with the same ids.
+            OutcomeUnknown: so it may; this node has halted or stopped meanwhile.
             LimitExceeded: the encoded command is too large.
         """
         ...
@@ -139,9 +142,13 @@ class Replicator(Protocol):
     async def transfer_leadership(self, target: NodeName | None, *, deadline_s: float) -> NodeName:
         """Hands leadership to `target`, or to the follower that is furthest; names the successor.
 
+        Blocks until the successor leads. Meanwhile proposals wait.
+
         Raises:
-            Unavailable: this node does not lead, or no follower is caught up.
-            InvalidArgument: no such member.
+            Unavailable: this node does not lead, is handing over already, or no follower is
+                connected and caught up; leadership stays where it is, as far as this call goes.
+            OutcomeUnknown: the successor was told to take over and does not lead yet; it may still.
+            InvalidArgument: no such member, or it does not vote.
         """
         ...
 

@@ -116,6 +116,7 @@ class BenchMember:
         self.snapshot: tuple[int, int, bytes] | None = None
         """Index, term and bytes of a snapshot that can be sent."""
         self._contents: dict[int, bytes] = {}
+        self._bench = bench
         self.links = BenchLinks(bench, name, store)
         recovered = store.recovered()
         self.log = DurableJournal(cast("DurableLog", store), recovered, bench.founders)
@@ -220,7 +221,8 @@ class BenchMember:
         self.parked[name] = tuple(request_ids)
 
     def membership_changed(self) -> None:
-        """See `member.Host`: letters find everybody."""
+        """See `member.Host`: letters find everybody; who was removed greets anew, as a guest."""
+        self._bench.guests_greet(self)
 
     def not_member(self) -> None:
         """See `member.Host`."""
@@ -248,7 +250,9 @@ class RaftBench:
         self.founders = Membership(tuple(_founder(name) for name in names))
         """The membership that the configuration of each of them names."""
         self._cut: dict[tuple[str, str], None] = {}
-        self._members = {name: BenchMember(self, name, BenchStore()) for name in names}
+        self._members: dict[str, BenchMember] = {}
+        for name in names:
+            self._members[name] = BenchMember(self, name, BenchStore())
 
     def __getitem__(self, name: str) -> BenchMember:
         return self._members[name]
@@ -378,6 +382,15 @@ class RaftBench:
             for other in self:
                 if other is not member:
                     member.raft.greeted(Node(other.name), other.raft.birth)
+
+    def guests_greet(self, member: BenchMember) -> None:
+        """Those that are no members of its membership tell it once more who they are."""
+        if self._members.get(member.name) is not member:
+            return  # it is just being made, and is greeted when it is there
+        for other in self:
+            is_guest = member.raft.membership.find(other.name) is None
+            if other is not member and is_guest and self.is_linked(other.name, member.name):
+                member.raft.greeted(Node(other.name), other.raft.birth)
 
     def _begin_life(self, name: str, store: BenchStore) -> None:
         self.letters = [x for x in self.letters if name not in (x.sender, x.receiver)]

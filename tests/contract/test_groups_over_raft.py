@@ -119,6 +119,18 @@ async def test_the_leader_activates_what_every_member_says_it_knows(cluster: Raf
             )
 
 
+async def test_a_member_that_is_down_has_not_said_so(cluster: RaftCluster) -> None:
+    """It may come back as an older program, which halts on what newer commands bring."""
+    # semantics: U5
+    leader = await cluster.leader()
+    gone = (await cluster.followers())[0].status().name
+    await until(lambda: leader.status().command_version == GROUPS_VERSION, "all have said so")
+    await cluster.stop(gone)
+    await until(lambda: leader.status().command_version == 1, "the word of one is missing")
+    await cluster.restart(gone)
+    await until(lambda: leader.status().command_version == GROUPS_VERSION, "it has said so again")
+
+
 async def test_a_member_that_has_not_said_so_keeps_the_cluster_at_its_version(
     cluster: RaftCluster,
 ) -> None:

@@ -210,6 +210,17 @@ async def test_snapshots_of_the_same_state_are_one(cluster: RaftCluster) -> None
     assert first == second
 
 
+async def test_each_life_of_a_node_numbers_its_reads_in_its_own_way(cluster: RaftCluster) -> None:
+    """So that no answer to an earlier life, which may be older, answers a later one."""
+    # semantics: G3.3
+    follower = (await cluster.followers())[0]
+    name, earlier_id = follower.status().name, follower._reads._next_id
+    await cluster.stop(name)
+    again = await cluster.restart(name)
+    assert abs(again._reads._next_id - earlier_id) > 1_000
+    await again.read_barrier(deadline_s=soon_s())
+
+
 @pytest.mark.parametrize("named", [True, False])
 async def test_leadership_is_handed_over(cluster: RaftCluster, *, named: bool) -> None:
     leader = await cluster.leader()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -164,6 +165,22 @@ async def test_a_follower_makes_no_changes(cluster: RaftCluster) -> None:
     error = await failure_of(follower.change_membership(change, deadline_s=soon_s()))
     assert isinstance(error, errors.Unavailable)
     assert error.leader == (await cluster.leader()).status().name
+
+
+async def test_a_leader_that_could_not_hand_over_was_not_removed(
+    cluster: RaftCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the successor takes over is unknown; that the members are the same is not."""
+    # semantics: G6
+    leader = await cluster.leader()
+    name = leader.status().name
+    monkeypatch.setattr(leader._raft, "tell_to_stand", lambda _node: None)
+    soon_enough_s = asyncio.get_running_loop().time() + 0.5
+    change = RemoveMember(name)
+    error = await failure_of(leader.change_membership(change, deadline_s=soon_enough_s))
+    assert isinstance(error, errors.Unavailable)
+    assert "the members were not changed" in str(error)
+    assert standing(leader, name) is Standing.VOTER
 
 
 async def test_a_node_that_lost_its_files_rejoins(cluster: RaftCluster) -> None:

@@ -22,7 +22,7 @@ class Observer(SilentEngineObserver):
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, life: bytes = b"") -> None:
         self.reachable = True
         self.asked: list[int] = []
         self.applied = 10
@@ -33,6 +33,7 @@ class Bench:
             applied_index=lambda: self.applied,
             clock=LoopClock(),
             observer=self.observer,
+            life=life,
         )
 
     def _ask(self, read_id: int) -> bool:
@@ -194,3 +195,20 @@ async def test_a_cancelled_reader_leaves_nothing() -> None:
     assert list(bench.barriers._asked) == [2]
     bench.barriers.confirmed(2, 10)
     await reader
+
+
+@in_virtual_time
+async def test_an_answer_to_an_earlier_life_answers_nobody() -> None:
+    """It was asked before what this life's reader has to see, so its index may be older."""
+    # semantics: G3.3
+    earlier, bench = Bench(b"one life"), Bench(b"the next")
+    earlier_reader = earlier.read()
+    reader = bench.read()
+    await settle()
+    bench.barriers.confirmed(earlier.asked[0], 10)
+    await settle()
+    assert not reader.done()
+    bench.barriers.confirmed(bench.asked[0], 10)
+    await settle()
+    assert reader.done()
+    earlier_reader.cancel()

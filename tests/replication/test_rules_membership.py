@@ -5,6 +5,7 @@ F11: stock PySyncObj lets an isolated leader accept one change after the other.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -12,10 +13,13 @@ from bench_members import add, agreed, agreed_among, named_directories, newcomer
 
 from rendezvous_raft import errors
 from rendezvous_raft.membership import AddMember, Membership
+from rendezvous_raft.replication.codec import COMMAND_VERSION
+from rendezvous_raft.replication.raft.links import Node
 from rendezvous_raft.replication.raft.membership_change import change_members, changed
 from rendezvous_raft.replication.raft.metadata import Birth
 from rendezvous_raft.replication.raft.storage import DiskFull, StorageError
 from rendezvous_raft.testing.raft_bench import RaftBench
+from rendezvous_raft.testing.virtual_time import advance, in_virtual_time, settle
 from rendezvous_raft.types import Standing
 
 
@@ -116,6 +120,94 @@ async def test_a_disk_that_takes_no_change_says_whether_it_happened(
     assert standing(bench, "a", "d") is None
 
 
+class Ordered:
+    """A change ordered of `a`, which is cut off and appends it at index 4 of term 1."""
+
+    def __init__(self, bench: RaftBench) -> None:
+        bench.cut("a")
+        self.bench, self.raft = bench, bench["a"].raft
+        deadline_s = bench.clock.now_s + 30.0
+        call = change_members(self.raft, AddMember(newcomer("d")), deadline_s=deadline_s)
+        self._task = asyncio.get_running_loop().create_task(call)
+
+    async def appended(self) -> None:
+        await settle()
+        assert (self.raft.last_index(), self.raft.term, self.raft.commit_index) == (4, 1, 3)
+
+    def overwritten(self) -> None:
+        """Another leader commits entries 4 and 5, and `a` learns of all that in one message."""
+        self.bench.elect("b")
+        self.bench.propose("b", b"x")
+        self.bench.settle()
+        self.bench.heal()
+        self.bench.settle()
+        assert self.raft.commit_index == 5
+
+    async def answer(self) -> errors.RendezvousError | None:
+        await advance(1.0)
+        assert self._task.done()
+        error = self._task.exception()
+        assert error is None or isinstance(error, errors.RendezvousError)
+        return error
+
+
+@in_virtual_time
+async def test_a_change_that_was_overwritten_is_not_reported_as_made() -> None:
+    # semantics: G6
+    bench = named_directories("a", "b", "c")
+    order = Ordered(bench)
+    await order.appended()
+    order.overwritten()
+    error = await order.answer()
+    assert standing(bench, "a", "d") is None
+    assert isinstance(error, errors.Unavailable)
+    assert "nothing was changed" in str(error)
+    assert error.leader == "b"
+
+
+@in_virtual_time
+async def test_of_a_change_that_the_log_no_longer_shows_nothing_is_claimed() -> None:
+    # semantics: G6
+    bench = named_directories("a", "b", "c")
+    order = Ordered(bench)
+    await order.appended()
+    order.overwritten()
+    bench["a"].log.drop_before(5)
+    assert isinstance(await order.answer(), errors.OutcomeUnknown)
+
+
+@in_virtual_time
+async def test_a_leader_that_steps_down_within_its_term_does_not_know_of_its_change() -> None:
+    # semantics: G6, G6.1
+    bench = named_directories("a", "b", "c")
+    order = Ordered(bench)
+    await order.appended()
+    bench.advance(bench.timers.election_max_s * 2)
+    assert (bench["a"].raft.is_leader, bench["a"].raft.term) == (False, 1)
+    error = await order.answer()
+    assert isinstance(error, errors.OutcomeUnknown)
+    bench.take()  # the others want to elect one of them
+    # It happens after all, for the one that leads next has it.
+    bench.heal()
+    bench.elect("a")
+    assert standing(bench, "b", "d") is Standing.JOINING
+
+
+@in_virtual_time
+async def test_a_change_behind_which_the_log_begins_was_made_if_its_leader_still_leads() -> None:
+    bench = named_directories("a", "b", "c")
+    order = Ordered(bench)
+    await order.appended()
+    bench.heal()
+    bench.settle()
+    bench.propose("a", b"x")
+    bench.settle()
+    bench["a"].log.drop_before(5)
+    assert bench["a"].raft.log.term_at(4) is None
+    assert await order.answer() is None
+    assert standing(bench, "b", "d") is Standing.JOINING
+
+
 def test_one_change_at_a_time(bench: RaftBench) -> None:
     """F11."""
     bench.cut("a")
@@ -211,3 +303,39 @@ def test_one_that_was_removed_can_be_added_again_with_its_files(bench: RaftBench
     bench.live(3)
     assert agreed(bench).voters() == ("a", "b", "c")
     assert bench["c"].applied == [b"x"]
+
+
+def test_one_that_cannot_be_heard_counts_with_the_oldest_version_of_commands(
+    bench: RaftBench,
+) -> None:
+    """It may come back as an older program, which would halt on newer commands."""
+    leader = bench["a"].raft
+    assert leader.command_version() == COMMAND_VERSION
+    leader.peer_lost(Node("c"))
+    assert leader.command_version() == 1
+    leader.greeted(Node("c"), bench["c"].raft.birth, COMMAND_VERSION)
+    assert leader.command_version() == COMMAND_VERSION
+
+
+def test_nothing_is_kept_of_strangers_that_are_gone(bench: RaftBench) -> None:
+    leader = bench["a"].raft
+    for number in range(50):
+        leader.greeted(Node(f"g{number}"), Birth(number + 100, founding=False))
+        leader.peer_lost(Node(f"g{number}"))
+    leader.peer_lost(Node("b"))
+    assert sorted(leader._greeted) == ["b", "c"]
+    assert sorted(leader._command_versions) == ["c"]
+
+
+def test_nothing_is_kept_of_members_that_are_gone(bench: RaftBench) -> None:
+    add(bench, "d")
+    bench.begin_anew("d", Birth(44, founding=False))
+    bench.live(3)
+    assert "d" in bench["a"].raft._greeted
+    bench.cut("d")
+    leader = bench["a"].raft
+    leader.propose_membership(leader.membership.without("d"))
+    bench.settle()
+    for name in ("a", "b", "c"):
+        assert "d" not in bench[name].raft._greeted
+        assert "d" not in bench[name].raft._command_versions

@@ -196,7 +196,7 @@ def test_f15_a_leader_whose_disk_is_full_refuses(bench: RaftBench) -> None:
 
 
 def test_f15_a_leader_that_hands_over_refuses(bench: RaftBench) -> None:
-    bench["a"].raft.handing_over = True
+    bench["a"].raft.successor = B
     assert bench["b"].raft.forward(b"o", 5, b"y")
     bench.settle()
     assert bench["b"].refused == [5]

@@ -94,6 +94,8 @@ def test_one_whose_admission_was_overwritten_asks_again() -> None:
         bench.cut_between("c", other)
     bench.heal_between("a", "c")
     bench.settle()
+    bench.clock.advance(bench.timers.election_min_s + 0.01)
+    bench.settle()
     own = bench["c"].raft.membership.find("c")
     assert own is not None
     assert own.incarnation == 33
@@ -201,7 +203,8 @@ def test_one_that_rejoins_starts_with_nothing_known_of_its_log(bench: RaftBench)
         bench.propose("a", b"%d" % number)
     bench.settle()
     bench.begin_anew("c", Birth(33, founding=False))
-    bench["a"].raft._asked_in["c"] = 33
+    bench["a"].raft._asked_in["c"] = (33, float("-inf"))
+    bench["a"].raft._progress["c"].heard_s = float("-inf")
     bench["a"].turn()
     assert bench["a"].raft.match_index[Node("c")] == 0
     bench.live(3)

@@ -154,7 +154,9 @@ class Changing(Following):
         if member is None:
             self.links.send(Node(name), {"type": "not_member", "term": self.term, "known": 0})
         elif member.incarnation != incarnation:
-            self._asked_in[name] = incarnation
+            asked, asked_s = self._asked_in.get(name, (0, 0.0))
+            # A request that is repeated keeps its first time, or it would never be old enough.
+            self._asked_in[name] = (incarnation, asked_s if asked == incarnation else self.clock())
 
     # The leader
 
@@ -175,11 +177,19 @@ class Changing(Following):
 
     def _let_in(self) -> Membership | None:
         """Takes a member's vote away and names the directory that will speak for it."""
-        for name, incarnation in list(self._asked_in.items()):
-            del self._asked_in[name]
+        for name, (incarnation, asked_s) in list(self._asked_in.items()):
             member = self.membership.find(name)
             if member is None or member.incarnation == incarnation or name == self.name:
+                del self._asked_in[name]
                 continue
+            if member.standing is Standing.VOTER and member.incarnation:
+                if self._progress[name].heard_s > asked_s:
+                    # The directory that is named lives; this is a late word of one before it.
+                    del self._asked_in[name]
+                    continue
+                if self.clock() - asked_s < self.timers.election_min_s:
+                    continue
+            del self._asked_in[name]
             standing = member.standing
             if standing is Standing.VOTER:
                 standing = Standing.JOINING

@@ -103,6 +103,8 @@ class Elections(Member):
             self._pre_votes = None
             self._progress = {peer.id: Progress(heard_s=now_s) for peer in self.peers}
             self._reads = []
+            # What was asked of an earlier leadership may long have been granted by another.
+            self._asked_in = {}
             try:
                 self.become_leader()
             except DiskFull:
@@ -175,12 +177,13 @@ class Elections(Member):
         if message["term"] == self.term and node == self.leader_node and self.is_voter:
             self._stand(transfer=True)
 
-    def leader_lost(self, node: Node) -> None:
-        """The leader's connection to this node broke: the leader may be dead.
+    def peer_lost(self, node: Node) -> None:
+        """A peer's connection to this node broke: it may be dead.
 
-        Its silence is not awaited: this node, if it votes, soon asks whether an election could be
-        won. If the others hear the leader they say no, and nothing is disturbed.
+        The leader's silence is not awaited: this node, if it votes, soon asks whether an election
+        could be won. If the others hear the leader they say no, and nothing is disturbed.
         """
+        self._forget_greeting(str(node.id))
         if node != self.leader_node or self.is_leader:
             return
         self._leader_gone = True

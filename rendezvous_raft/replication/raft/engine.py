@@ -40,7 +40,10 @@ from rendezvous_raft.replication.raft.handover import choose_successor, hand_ove
 from rendezvous_raft.replication.raft.journal import DurableJournal
 from rendezvous_raft.replication.raft.links import EngineLinks, MakeLinks
 from rendezvous_raft.replication.raft.member import Message
-from rendezvous_raft.replication.raft.membership_change import change_members
+from rendezvous_raft.replication.raft.membership_change import (
+    change_members,
+    nothing_changed_yet,
+)
 from rendezvous_raft.replication.raft.memberships import addresses_of_others
 from rendezvous_raft.replication.raft.parked import ParkedReports
 from rendezvous_raft.replication.raft.reads import ReadBarriers
@@ -133,6 +136,7 @@ class RaftReplicator:
             applied_index=lambda: self._raft.last_applied,
             clock=clock,
             observer=observer,
+            life=self._origin,
         )
         self._store: DurableLog
         self._links: EngineLinks
@@ -201,7 +205,7 @@ class RaftReplicator:
             positions=self._store,
             on_connected=self._on_connected,
             on_greeted=lambda node, birth, knows: self._raft.greeted(node, birth, knows),
-            on_lost=lambda node: self._raft.leader_lost(node),
+            on_lost=lambda node: self._raft.peer_lost(node),
             rng=self._rng,
         )
         self._raft = Raft(
@@ -294,7 +298,8 @@ class RaftReplicator:
         """See `Replicator.change_membership`."""
         self._refuse_unless_running()
         if isinstance(change, RemoveMember) and change.name == self._self.name:
-            await self.transfer_leadership(None, deadline_s=deadline_s)
+            with nothing_changed_yet():
+                await self.transfer_leadership(None, deadline_s=deadline_s)
         await change_members(self._raft, change, deadline_s)
 
     def report_parked(self, request_ids: Sequence[RequestId]) -> None:

@@ -6,7 +6,7 @@ instead is in `rules.py`. The list of names below is checked when this module is
 version of PySyncObj, or a private name that is gone, stops the node with a sentence, never later.
 
 What remains PySyncObj's: the roles and their transitions, terms and votes as state, becoming a
-leader (with the no-op entry), the look-ups in the log, the choice of a successor.
+leader (with the no-op entry), the look-ups in the log.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class GuardedSyncObj(SyncObj):
         self.replicate_all()
 
     def _SyncObj__applyLogEntries(self) -> bool:
-        """F8: entries are applied by `rules.Raft.apply_committed`."""
+        """F8: entries are applied by `turns.Turns`."""
         return False
 
     def _SyncObj__tryLogCompaction(self) -> None:

@@ -37,18 +37,37 @@ async def hand_over(raft: Raft, successor: Node, deadline_s: float) -> None:
     """Takes no more proposals, lets the successor catch up and stand; blocks until it leads.
 
     Raises:
-        Unavailable: it did not take over in time, or somebody else did.
+        Unavailable: it was not told to stand in time, or leadership is being handed over already.
+        OutcomeUnknown: it was told, and does not lead yet, or somebody else does; it may still.
     """
-    raft.handing_over = True
+    if raft.successor is not None:
+        raise errors.Unavailable(
+            f"leadership is being handed over to {raft.successor.id} already",
+            leader=raft.leader_name(),
+        )
+    raft.successor = successor
+    is_told = False
     try:
         while raft.leader_node != successor:
             somebody_else = not raft.is_leader and raft.leader_node is not None
             if somebody_else or raft.clock() >= deadline_s:
-                raise errors.Unavailable(
-                    f"{successor.id} did not take over", leader=raft.leader_name()
-                )
+                raise _not_taken_over(raft, successor, is_told=is_told)
             if raft.is_leader and raft.match_index[successor] == raft.last_index():
                 raft.tell_to_stand(successor)
+                is_told = True
             await asyncio.sleep(raft.timers.heartbeat_s)
     finally:
-        raft.handing_over = False
+        raft.successor = None
+
+
+def _not_taken_over(raft: Raft, successor: Node, *, is_told: bool) -> errors.RendezvousError:
+    if is_told:
+        # The word is on its way, or its election is; neither can be taken back.
+        return errors.OutcomeUnknown(
+            f"{successor.id} was told to take over and does not lead yet; see `cluster status`",
+            leader=raft.leader_name(),
+        )
+    return errors.Unavailable(
+        f"{successor.id} did not catch up in time and was not told to take over",
+        leader=raft.leader_name(),
+    )

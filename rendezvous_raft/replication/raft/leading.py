@@ -241,8 +241,7 @@ class Leading(Elections):
 
     def peer_connected(self, node: Node) -> None:
         """A link opened: what was in flight on the old one may be lost."""
-        # The peer may live anew and number its reads from the beginning: what its earlier life
-        # asked must not answer it.
+        # The peer may live anew: nobody waits for what its earlier life asked.
         self._reads = [read for read in self._reads if read[2] != node]
         self._restart_probe(node)
 

@@ -108,8 +108,8 @@ class Member(GuardedSyncObj):
         self.host = host
         self.installing = False
         """Whether a snapshot is about to take the log's place; nothing is appended meanwhile."""
-        self.handing_over = False
-        """Whether this leader takes no proposals, so that its successor's log can be complete."""
+        self.successor: Node | None = None
+        """Whom this node is handing leadership to."""
         self._verified = (0, 0)
         """Term, and the highest index of ours that its leader has verified."""
         self._round = 0
@@ -124,7 +124,8 @@ class Member(GuardedSyncObj):
         self._progress: dict[str, Progress] = {}
         self._greeted: dict[str, Birth] = {}
         self._command_versions: dict[str, int] = {}
-        self._asked_in: dict[str, int] = {}
+        self._asked_in: dict[str, tuple[int, float]] = {}
+        """Of this leadership: which directory wants to speak for a member, and since when."""
         self._admitted = False
         self._leader_gone = False
         self._lost_leader: Node | None = None
@@ -151,6 +152,11 @@ class Member(GuardedSyncObj):
     def is_leader(self) -> bool:
         """Whether this node believes to lead; a read index tells for sure."""
         return bool(self.role_code == LEADER)
+
+    @property
+    def handing_over(self) -> bool:
+        """Whether this leader takes no proposals, so that its successor's log can be complete."""
+        return self.successor is not None
 
     @property
     def is_voter(self) -> bool:
@@ -204,6 +210,9 @@ class Member(GuardedSyncObj):
                 self._progress[member.name] = Progress(heard_s=self.clock())
                 peer = Node(member.name)
                 self.next_index[peer], self.match_index[peer] = self.last_index() + 1, 0
+        for member in before.members:
+            if self.membership.find(member.name) is None:
+                self._forget_greeting(member.name)
         self.host.membership_changed()
 
     def greeted(self, node: Node, birth: Birth, command_version: int = COMMAND_VERSION) -> None:
@@ -211,8 +220,21 @@ class Member(GuardedSyncObj):
         self._greeted[str(node.id)] = birth
         self._command_versions[str(node.id)] = command_version
 
+    def _forget_greeting(self, name: str) -> None:
+        """A peer cannot be heard any more: what it can apply it has to say again.
+
+        Whose directory spoke for a member is kept, or any would be taken for it (`_speaks_for`);
+        of those that are no members nothing is.
+        """
+        self._command_versions.pop(name, None)
+        if self.membership.find(name) is None:
+            self._greeted.pop(name, None)
+
     def command_version(self) -> int:
-        """Highest version of commands that every member said it can apply; 1 of the silent."""
+        """Highest version of commands that every member says it can apply.
+
+        1 of those that cannot be heard now: whoever is down may come back as an older program.
+        """
         others = [self._command_versions.get(str(peer.id), 1) for peer in self.peers]
         return min([COMMAND_VERSION, *others])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from rendezvous_raft import errors
@@ -30,12 +32,50 @@ async def change_members(raft: Raft, change: MembershipChange, deadline_s: float
         return
     term = raft.term
     while raft.commit_index < index:
-        if raft.term != term or raft.clock() >= deadline_s:
+        # A leader that hears no majority steps down within its term; another may follow it.
+        if not _still_leads(raft, term) or raft.clock() >= deadline_s:
             raise errors.OutcomeUnknown(
                 "the change was proposed and is not committed yet; see `cluster members`",
                 leader=raft.leader_name(),
             )
         await asyncio.sleep(raft.timers.heartbeat_s / 5)
+    _check_it_is_ours(raft, index, term)
+
+
+def _still_leads(raft: Raft, term: int) -> bool:
+    return raft.is_leader and raft.term == term
+
+
+def _check_it_is_ours(raft: Raft, index: int, term: int) -> None:
+    """What is committed at `index` may be another leader's: an entry is its index and its term."""
+    if _still_leads(raft, term):
+        return  # 5.3: a leader never overwrites its own log, which may begin behind it by now
+    found = raft.log.term_at(index)
+    if found is None:
+        raise errors.OutcomeUnknown(
+            "the change was proposed, and another leader took over; see `cluster members`",
+            leader=raft.leader_name(),
+        )
+    if found != term:
+        raise errors.Unavailable(
+            "another leader took over before the change was committed; nothing was changed",
+            leader=raft.leader_name(),
+        )
+
+
+@contextmanager
+def nothing_changed_yet() -> Iterator[None]:
+    """What is done before a change is proposed: whatever became of that, the change is not made.
+
+    Raises:
+        Unavailable: in place of `OutcomeUnknown`.
+    """
+    try:
+        yield
+    except errors.OutcomeUnknown as error:
+        raise errors.Unavailable(
+            f"{error.message}; the members were not changed", leader=error.leader
+        ) from error
 
 
 async def _propose(raft: Raft, change: MembershipChange, deadline_s: float) -> int | None:

@@ -13,9 +13,21 @@ RETRY_S = 0.5
 """After this a read index that nobody answered is asked for again; an answer to the first counts
 as well, for it is as new as the call."""
 
+LIFE_BYTES_MAX = 6
+"""Of the name of a life, in a read id; far below the highest integer of a message."""
+
 
 class ReadBarriers:
-    """Readers that wait for a confirmed commit index, and then for its application."""
+    """Readers that wait for a confirmed commit index, and then for its application.
+
+    Args:
+        ask: asks for a read index under an id; false if nobody can be asked.
+        applied_index: up to where entries are applied here.
+        clock: time as an input.
+        observer: is told how long readers waited.
+        life: random name of this life of the node, which says where ids begin: an answer to what
+            an earlier life asked, whose index is older, must answer nobody.
+    """
 
     def __init__(
         self,
@@ -24,12 +36,13 @@ class ReadBarriers:
         applied_index: Callable[[], int],
         clock: Clock,
         observer: EngineObserver,
+        life: bytes = b"",
     ) -> None:
         self._ask = ask
         self._applied_index = applied_index
         self._clock = clock
         self._observer = observer
-        self._next_id = 0
+        self._next_id = int.from_bytes(life[:LIFE_BYTES_MAX])
         self._asked: dict[int, list[asyncio.Future[None]]] = {}
         self._gathering: list[asyncio.Future[None]] = []
         self._confirmed: list[tuple[int, asyncio.Future[None]]] = []
