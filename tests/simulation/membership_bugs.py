@@ -223,6 +223,12 @@ def rejoining(seed: int) -> World:
     return World(seed, profile=profile)
 
 
+def whatever_is_committed_there_is_the_change(patch: pytest.MonkeyPatch) -> None:
+    """F11: a change counts as made once anything is committed at its index."""
+    patch.setattr(membership_change, "_still_leads", lambda raft, term: raft.term >= term)
+    patch.setattr(membership_change, "_check_it_is_ours", lambda *_: None)
+
+
 MEMBERSHIP_PLANTS: tuple[tuple[Plant, Kind, range], ...] = (
     (changes_overlap, changing, range(60)),
     (non_voters_count, changing, range(30)),
@@ -237,6 +243,7 @@ MEMBERSHIP_PLANTS: tuple[tuple[Plant, Kind, range], ...] = (
     (who_came_back_votes_after_it_heard_a_leader, rejoining, range(5, 35)),
     (who_came_back_cannot_lead_those_who_were_away, rejoining, range(60)),
     (an_emptied_directory_is_not_told, rejoining, range(9, 39)),
+    (whatever_is_committed_there_is_the_change, changing, range(60)),
 )
 """With the kind of world that shows it, and the seeds of which one must find it.
 

@@ -55,8 +55,8 @@ class Electorate:
     """
 
     def __init__(self, founders: Membership) -> None:
-        self.committed = founders
-        """The last membership that is committed."""
+        self.history = [founders]
+        """Every membership that was committed, oldest first."""
         self.nodes: dict[str, NodeRecord] = {}
         """By name, with the directory that each has now."""
         self.lost: dict[str, list[NodeRecord]] = {}
@@ -67,6 +67,11 @@ class Electorate:
         """Voters of every membership that was committed."""
         self._written: dict[tuple[int, int], Membership] = {}
         self._voters: tuple[Membership, list[tuple[str, int]]] = (founders, _voters(founders))
+
+    @property
+    def committed(self) -> Membership:
+        """The last membership that is committed."""
+        return self.history[-1]
 
     def wrote(self, index: int, term: int, payload: bytes) -> bool:
         """A membership went to a log; whether it changes one voter at most of a committed one.
@@ -82,7 +87,7 @@ class Electorate:
     def commits(self, index: int, payload: bytes) -> None:
         """An entry was committed."""
         if payload[:1] == MEMBERSHIP:
-            self.committed = decode_membership(payload[1:])
+            self.history.append(decode_membership(payload[1:]))
             self._decided[self.committed.voters()] = None
             for member in self.committed.members:
                 if member.incarnation:

@@ -32,6 +32,8 @@ TRIES_MAX = 10
 """Of an order, as the command line tries."""
 LOOK_S = 0.5
 """Pause between tries, as of the command line."""
+JUDGED_AFTER_S = 0.001
+"""The judge hears of a commit in the turn in which the leader may answer, perhaps after that."""
 ORDER_MARGIN = 1.2
 """How much longer than its deadline an order may last by clocks that drift."""
 
@@ -118,6 +120,7 @@ class Operator:
         host = self._rng.choice(leaders)
         engine, loop = host.living.engine, host.living.loop
         deadline_s = self._patience_s * self._rng.choice((2.0, 5.0, 20.0))
+        since = len(self._judge.electorate.history) - 1
         self._trace.note(self._agenda.now_s, host.name, "ordered", str(change).encode())
         if isinstance(change, RemoveMember):
             until_s = self._agenda.now_s + deadline_s * ORDER_MARGIN
@@ -125,6 +128,8 @@ class Operator:
 
         def done(task: asyncio.Task[None]) -> None:
             self._answered(change, tries, task.exception())
+            if task.exception() is None:
+                self._agenda.after(JUDGED_AFTER_S, self._check_made, change, since)
 
         host.run(
             lambda: engine.change_membership(change, deadline_s=loop.time() + deadline_s), done
@@ -141,6 +146,16 @@ class Operator:
             self._order_later(change, tries - 1)
         elif not isinstance(error, errors.RendezvousError):
             raise error
+
+    def _check_made(self, change: MembershipChange, since: int) -> None:
+        """What was reported as made was in force at some time since it was ordered."""
+        decided = self._judge.electorate.history[since:]
+        self._judge.check(
+            "a change of members that is reported as made is made",
+            any(_is_made(change, membership) for membership in decided),
+            f"{change} was reported as made, and no membership that is committed shows it",
+            meaningful=not _is_made(change, decided[0]),
+        )
 
     def _order_later(self, change: MembershipChange, tries: int) -> None:
         if tries:
@@ -246,3 +261,9 @@ class Operator:
 
     def _host(self, name: str) -> Host:
         return next(host for host in self._hosts if host.name == name)
+
+
+def _is_made(change: MembershipChange, membership: Membership) -> bool:
+    if isinstance(change, AddMember):
+        return membership.find(change.member.name) is not None
+    return membership.find(change.name) is None
