@@ -6,7 +6,7 @@ callers read the records at once and never keep or change them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from rendezvous_raft.core.commands import Scope
@@ -34,24 +34,37 @@ def open_in_scope(
 
     `mutual_waits=False` leaves S5 out, as a check does (semantics 5.5).
     """
-    if not request.open_branches:
-        return
+    if request.open_branches:
+        holds = _holding(state, request, scope, mutual_waits=mutual_waits)
+        yield from filter(holds, request.open_branches.values())
+
+
+def is_held_by(state: State, request: Request, scope: Scope, branch_id: BranchId) -> bool:
+    """Whether one branch keeps a wait with this scope blocked; looks at no other."""
+    branch = request.open_branches.get(branch_id)
+    return branch is not None and _holding(state, request, scope, mutual_waits=True)(branch)
+
+
+def _holding(
+    state: State, request: Request, scope: Scope, *, mutual_waits: bool
+) -> Callable[[Branch], bool]:
+    """Says of an open branch whether it keeps a wait with this scope blocked (S1 to S5)."""
     services = scope_services(request, scope)
     zones_waiting, services_waiting = (
         mutual_waits_of(state, request, scope) if mutual_waits else ({}, {})
     )
-    for branch in request.open_branches.values():
-        if services and branch.service not in services:
-            continue
-        if scope.tag and branch.tag != scope.tag:
-            continue
-        if not branch.is_open_in(scope.region):
-            continue
-        if scope.zone is not None and branch.zone == scope.zone:
-            continue
-        if branch.zone in zones_waiting or branch.service in services_waiting:
-            continue
-        yield branch
+
+    def holds(branch: Branch) -> bool:
+        return (
+            (not services or branch.service in services)
+            and (not scope.tag or branch.tag == scope.tag)
+            and branch.is_open_in(scope.region)
+            and (scope.zone is None or branch.zone != scope.zone)
+            and branch.zone not in zones_waiting
+            and branch.service not in services_waiting
+        )
+
+    return holds
 
 
 def is_blocked(state: State, request: Request, scope: Scope) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 from rendezvous_raft import errors
@@ -12,7 +14,7 @@ from rendezvous_raft.node.admission import Admission
 from rendezvous_raft.node.calls import BranchClosing
 from rendezvous_raft.node.ports import Clock, IdSource, Replicator
 from rendezvous_raft.node.proposals import Proposer
-from rendezvous_raft.node.watches import RegistrationWatch, WaitIndex
+from rendezvous_raft.node.watches import RegistrationWatch, WaitIndex, Wakes
 from rendezvous_raft.types import BranchId, CommandId, Region, Revision
 
 
@@ -84,27 +86,27 @@ class Closing:
             Draining: the node shuts down, and none of them is closed.
             OutcomeUnknown: it cannot go on, and some of them are or may be closed.
         """
-        with self._admission.proposal():
-            end_s = self._clock.monotonic_s() + closing.await_registration_s
-            outcomes, revision = await self._close(closing.closes, deadline_s, closing.command_id)
-            while closing.await_registration_s:
-                unknown = [i for i, o in enumerate(outcomes) if o is CloseOutcome.BRANCH_UNKNOWN]
-                # One that never appears holds up none of the others (W5).
-                try:
-                    again = await self._first_to_appear(closing.closes, unknown, end_s)
-                    if not again:
-                        break
-                    late, revision = await self._close(
-                        tuple(closing.closes[i] for i in again), deadline_s
-                    )
-                except errors.RendezvousError as error:
-                    if CloseOutcome.CLOSED not in outcomes:
-                        raise
-                    # Some are closed, so it may not be said that nothing happened (G6).
-                    raise errors.OutcomeUnknown(error.message, revision=revision) from error
-                for i, outcome in zip(again, late, strict=True):
-                    outcomes[i] = outcome
-            return BranchesClosed(tuple(outcomes)), revision
+        patience_s = closing.await_registration_s
+        end_s = min(self._clock.monotonic_s() + patience_s, deadline_s)
+        outcomes, revision = await self._close(closing.closes, deadline_s, closing.command_id)
+        while patience_s:
+            unknown = [i for i, o in enumerate(outcomes) if o is CloseOutcome.BRANCH_UNKNOWN]
+            # One that never appears holds up none of the others (W5).
+            try:
+                again = await self._first_to_appear(closing.closes, unknown, end_s)
+                if not again:
+                    break
+                late, revision = await self._close(
+                    tuple(closing.closes[i] for i in again), deadline_s
+                )
+            except errors.RendezvousError as error:
+                if CloseOutcome.CLOSED not in outcomes:
+                    raise
+                # Some are closed, so it may not be said that nothing happened (G6).
+                raise errors.OutcomeUnknown(error.message, revision=revision) from error
+            for i, outcome in zip(again, late, strict=True):
+                outcomes[i] = outcome
+        return BranchesClosed(tuple(outcomes)), revision
 
     async def _close(
         self,
@@ -113,25 +115,32 @@ class Closing:
         command_id: CommandId | None = None,
     ) -> tuple[list[CloseOutcome], Revision]:
         command = CloseBranches(command_id or self._ids.command_id(), closes, self._clock.wall_ms())
-        early = self._early
-        if early is None:
+        with self._admission.proposal(), self._released_early(closes):
             result, revision = await self._proposer.propose(command, deadline_s)
             return list(cast("BranchesClosed", result).outcomes), revision
+
+    @contextmanager
+    def _released_early(self, closes: tuple[Close, ...]) -> Iterator[None]:
+        """While their proposal is on its way, this node's waits do not wait for them (R6)."""
+        if self._early is None:
+            yield
+            return
         regional = [close for close in closes if close.region]
-        early.add(regional)
+        self._early.add(regional)
         try:
             self._release_waiters(regional)
-            result, revision = await self._proposer.propose(command, deadline_s)
-            return list(cast("BranchesClosed", result).outcomes), revision
+            yield
         finally:
-            early.remove(regional)
+            self._early.remove(regional)
 
     def _release_waiters(self, closes: list[Close]) -> None:
         branches = self._replicator.state.state.branches
+        wakes = Wakes()
         for close in closes:
             branch = branches.get(close.branch_id)
             if branch is not None:
-                self._waits.wake(branch.request_id, close.region)
+                wakes.add(branch.request_id, close.region)
+        self._waits.wake(wakes)
 
     async def _first_to_appear(
         self, closes: tuple[Close, ...], unknown: list[int], end_s: float
@@ -143,5 +152,7 @@ class Closing:
             if appeared or not unknown:
                 return appeared
             branch_ids = [closes[i].branch_id for i in unknown]
-            if not await self._watch.wait_any(branch_ids, end_s - self._clock.monotonic_s()):
-                return []
+            with self._admission.wait():
+                left_s = end_s - self._clock.monotonic_s()
+                if not await self._watch.wait_any(branch_ids, left_s):
+                    return []

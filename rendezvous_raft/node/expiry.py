@@ -61,7 +61,11 @@ class Expiry:
         """Pulses until cancelled."""
         while True:
             await asyncio.sleep(self._limits.pulse_interval_ms / 1000)
-            await self.pulse()
+            try:
+                await self.pulse()
+            except Exception as error:  # noqa: BLE001 (time must go on, and somebody has to know)
+                report = {"message": "a pulse failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(report)
 
     async def pulse(self) -> None:
         """One pulse: reports parked waiters or, on the leader, moves time and expires."""

@@ -58,7 +58,7 @@ from rendezvous_raft.node.request_watches import RequestWatches
 from rendezvous_raft.node.status import ClusterStatus, SnapshotInfo
 from rendezvous_raft.node.subscriptions import Subscriptions
 from rendezvous_raft.node.wait import Waits
-from rendezvous_raft.node.watches import RegistrationWatch, WaitIndex
+from rendezvous_raft.node.watches import RegistrationWatch, WaitIndex, Wakes
 from rendezvous_raft.types import (
     BranchId,
     NodeName,
@@ -387,21 +387,26 @@ class Node:
     def _on_applied(self, batch: Sequence[Applied]) -> None:
         """Publishes what a batch brought about, in the turn in which it was applied."""
         divided_anew: dict[GroupKey, None] = {}
+        wakes = Wakes()
         for applied in batch:
             for event in applied.events:
                 match event:
                     case BranchOpened():
                         self._branch_opened(event)
+                        wakes.add(event.request_id)
                     case RegionClosed():
                         self._region_closed(event, applied.revision)
+                        wakes.add(event.request_id, event.region)
                     case RequestOpened() | WaitLeaseChanged():
-                        self._index.wake(event.request_id)
+                        wakes.add(event.request_id)
                     case RequestExpired():
                         self._request_expired(event, applied.revision)
+                        wakes.add(event.request_id)
                     case GroupChanged():
                         divided_anew[event.service, event.region, event.group] = None
                         continue
                 self._request_watches.changed(event.request_id)
+        self._index.wake(wakes)
         for group in divided_anew:
             self._subscriptions.group_changed(group)
 
@@ -409,17 +414,14 @@ class Node:
         self._observer.branch_registered(event.service, 1)
         self._subscriptions.branch_opened(event)
         self._watch.registered(event.branch_id)
-        self._index.wake(event.request_id)
 
     def _region_closed(self, event: RegionClosed, revision: Revision) -> None:
         self._observer.branch_closed(event.region, 1)
         self._subscriptions.region_closed(event, revision)
-        self._index.wake(event.request_id, event.region)
 
     def _request_expired(self, event: RequestExpired, revision: Revision) -> None:
         self._observer.requests_expired("settled" if event.settled else "open", 1)
         self._subscriptions.request_expired(event, revision)
-        self._index.wake(event.request_id)
 
     def _on_state_replaced(self) -> None:
         """A snapshot was installed: events are missing, so everybody looks anew."""

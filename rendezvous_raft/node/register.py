@@ -48,21 +48,27 @@ class Registering:
         self, registration: BranchRegistration, deadline_s: float
     ) -> tuple[BranchesRegistered, Revision]:
         """W2, W3. With `await_registration_s`, waits that long for an unknown parent."""
+        patience_s = registration.await_registration_s
+        patience_end_s = min(self._clock.monotonic_s() + patience_s, deadline_s)
+        while True:
+            try:
+                return await self._register_branches(registration, deadline_s)
+            except errors.BranchNotFound:
+                if not patience_s or not await self._parents_appear(registration, patience_end_s):
+                    raise
+
+    async def _register_branches(
+        self, registration: BranchRegistration, deadline_s: float
+    ) -> tuple[BranchesRegistered, Revision]:
         with self._admission.proposal():
-            patience_end_s = self._clock.monotonic_s() + registration.await_registration_s
-            while True:
-                command = RegisterBranches(
-                    self._ids.command_id(),
-                    registration.request_id,
-                    registration.branches,
-                    self._clock.wall_ms(),
-                )
-                try:
-                    result, revision = await self._proposer.propose(command, deadline_s)
-                    return cast("BranchesRegistered", result), revision
-                except errors.BranchNotFound:
-                    if not await self._parents_appear(registration, patience_end_s):
-                        raise
+            command = RegisterBranches(
+                self._ids.command_id(),
+                registration.request_id,
+                registration.branches,
+                self._clock.wall_ms(),
+            )
+            result, revision = await self._proposer.propose(command, deadline_s)
+            return cast("BranchesRegistered", result), revision
 
     async def register_numbered(
         self, registration: NumberedRegistration, deadline_s: float
@@ -91,14 +97,19 @@ class Registering:
         return True
 
     async def _parents_appear(self, registration: BranchRegistration, end_s: float) -> bool:
-        """Blocks until every parent outside the batch is registered here, or false at the end."""
-        own = dict.fromkeys(new.branch_id for new in registration.branches)
-        for new in registration.branches:
-            parent_id = new.parent_branch_id
-            if not parent_id or parent_id in own or self._is_registered(parent_id):
-                continue
-            if not await self._watch.wait_registered(parent_id, end_s - self._clock.monotonic_s()):
-                return False
+        """Blocks until every parent is registered here or earlier in the batch; false at the end.
+
+        One that is itself, or later in the batch, is waited for like any other (W3.1).
+        """
+        earlier: dict[BranchId, None] = {}
+        with self._admission.wait():
+            for new in registration.branches:
+                parent_id = new.parent_branch_id
+                if parent_id and parent_id not in earlier and not self._is_registered(parent_id):
+                    left_s = end_s - self._clock.monotonic_s()
+                    if not await self._watch.wait_registered(parent_id, left_s):
+                        return False
+                earlier[new.branch_id] = None
         return self._clock.monotonic_s() < end_s
 
     def _is_registered(self, branch_id: BranchId) -> bool:

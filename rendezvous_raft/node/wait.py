@@ -146,6 +146,8 @@ class _Look:
         """Whether something was open, or required, at any look: patience that ends without has
         prevented nothing (R2)."""
         self.revision = Revision(0)
+        self._held_by: BranchId | None = None
+        """What kept it blocked at the last look: mostly it still does."""
         self._replicator = replicator
         self._early = early
         self._known = True
@@ -163,7 +165,7 @@ class _Look:
         if queries.missing_branches(state, query.request_id, query.required_branches):
             self.was_blocked = True
             return False
-        if self._first_blocking(state, request) is not None:
+        if self._is_held(state, request):
             self.was_blocked = True
             return False
         return self._known or not self.awaiting
@@ -186,12 +188,23 @@ class _Look:
         )
         return True
 
-    def _first_blocking(self, state: State, request: Request) -> Branch | None:
-        scope = self.query.scope
+    def _is_held(self, state: State, request: Request) -> bool:
+        scope, held_by = self.query.scope, self._held_by
+        if (
+            held_by is not None
+            and queries.is_held_by(state, request, scope, held_by)
+            and not self._is_released(request.open_branches[held_by])
+        ):
+            return True
         for branch in queries.open_in_scope(state, request, scope):
-            if self._early is None or not self._early.covers(branch, scope.region):
-                return branch
-        return None
+            if not self._is_released(branch):
+                self._held_by = branch.branch_id
+                return True
+        return False
+
+    def _is_released(self, branch: Branch) -> bool:
+        """R6: whether its close has come to this node."""
+        return self._early is not None and self._early.covers(branch, self.query.scope.region)
 
     def answer(
         self, outcome: WaitOutcome, blocked_for_s: float, still_open: tuple[OpenBranch, ...] = ()

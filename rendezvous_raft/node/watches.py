@@ -29,9 +29,24 @@ class Waiter:
     awaits_registration: bool = False
     leased: bool = False
 
-    def looks_at(self, region: Region) -> bool:
-        """Whether a close in this region (`""`: everywhere) can matter to it."""
-        return not region or not self.scope.region or self.scope.region == region
+    def looks_at(self, regions: Collection[Region]) -> bool:
+        """Whether a change in one of these regions (`""`: everywhere) can matter to it."""
+        return not self.scope.region or "" in regions or self.scope.region in regions
+
+
+class Wakes:
+    """Requests whose waiters have to look again, and where something changed.
+
+    A look may cost as much as there is open, so there is one for all that one turn brought about.
+    """
+
+    def __init__(self) -> None:
+        self.regions: dict[RequestId, dict[Region, None]] = {}
+        """By request; `""`: everywhere."""
+
+    def add(self, request_id: RequestId, region: Region = Region("")) -> None:
+        """Something of the request changed in this region."""
+        self.regions.setdefault(request_id, {})[region] = None
 
 
 class WaitIndex:
@@ -64,16 +79,19 @@ class WaitIndex:
                 del self._parked[waiter.request_id]
             self._changed(waiter.request_id)
 
-    def wake(self, request_id: RequestId, region: Region = Region("")) -> None:
-        """Lets the waiters of a request that a change in this region can matter to look again."""
-        for waiter in list(self._parked.get(request_id, ())):
-            if waiter.looks_at(region) and not waiter.woken.done() and waiter.look():
-                waiter.woken.set_result(None)
+    def wake(self, wakes: Wakes) -> None:
+        """Lets the waiters look again to whom one of these changes can matter."""
+        for request_id, regions in wakes.regions.items():
+            for waiter in list(self._parked.get(request_id, ())):
+                if waiter.looks_at(regions) and not waiter.woken.done() and waiter.look():
+                    waiter.woken.set_result(None)
 
     def wake_all(self) -> None:
         """Lets everybody look again, after the whole state was replaced."""
-        for request_id in list(self._parked):
-            self.wake(request_id)
+        wakes = Wakes()
+        for request_id in self._parked:
+            wakes.add(request_id)
+        self.wake(wakes)
 
     def fail_all(self, error: Exception) -> None:
         """Ends every wait with an error."""

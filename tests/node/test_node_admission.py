@@ -31,6 +31,24 @@ async def test_waits_in_progress_are_bounded() -> None:
     await bench.close()
 
 
+async def test_who_awaits_a_registration_counts_as_a_wait_and_not_as_a_proposal() -> None:
+    # semantics: L3, W2.4, W4.5
+    bench = NodeBench(limits=NodeLimits(proposals_in_flight_max=2, waiters_max=2))
+    calls = [
+        await bench.blocked(bench.close_all(close("unknown", "eu"), await_s=60)),
+        await bench.blocked(bench.register(branch("b1", parent="unknown"), await_s=60)),
+    ]
+    assert await bench.register(branch("b2")) > 0
+    error = await failure_of(bench.close_all(close("unknown", "eu"), await_s=60))
+    assert isinstance(error, errors.Overloaded)
+    assert error.details == {"limit": "waiters_max"}
+    bench.opened(branch("unknown", "eu"))
+    assert await calls[0] == ["closed"]
+    assert await calls[1] > 0
+    bench.nothing_is_left()
+    await bench.close()
+
+
 @pytest.mark.parametrize("kind", ["request", "branches", "closes"])
 async def test_proposals_in_flight_are_bounded(kind: str) -> None:
     # semantics: L3

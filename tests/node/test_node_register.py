@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from node_bench import R1, NodeBench, branch
+from node_bench import R1, NodeBench, branch, close, failure_of
 
 from rendezvous_raft import errors
 from rendezvous_raft.core.commands import RegisterBranches
@@ -88,6 +88,33 @@ async def test_patience_ends(bench: NodeBench) -> None:
     with pytest.raises(errors.BranchNotFound):
         await bench.register(branch("b1", parent="p1"), await_s=5)
     assert now_s() - started_s == pytest.approx(5)
+    bench.nothing_is_left()
+
+
+@pytest.mark.parametrize("parent", ["b1", "b2"], ids=["itself", "a later one"])
+async def test_a_parent_that_does_not_come_before_is_awaited_like_any_other(
+    bench: NodeBench, parent: str
+) -> None:
+    """Trying again and again would fill the log, and the memory of answers."""
+    # semantics: W2.3, W3.1
+    call = await bench.blocked(bench.register(branch("b1", parent=parent), branch("b2"), await_s=5))
+    await advance(4.9)
+    assert len(bench.engine.proposed) == 1
+    await advance(0.2)
+    assert isinstance(await failure_of(call), errors.BranchNotFound)
+    assert len(bench.engine.proposed) == 1
+    bench.nothing_is_left()
+
+
+async def test_patience_ends_with_the_deadline_of_the_call(bench: NodeBench) -> None:
+    # semantics: W2.4, W4.5
+    bench.timeout_s = 2.0
+    started_s = now_s()
+    with pytest.raises(errors.BranchNotFound):
+        await bench.register(branch("b1", parent="p1"), await_s=1e9)
+    assert now_s() - started_s == pytest.approx(2)
+    assert await bench.close_all(close("p1", "eu"), await_s=1e9) == ["branch_unknown"]
+    assert now_s() - started_s == pytest.approx(4)
     bench.nothing_is_left()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from node_bench import (
@@ -18,6 +19,9 @@ from node_bench import (
 )
 
 from rendezvous_raft import errors
+from rendezvous_raft.core import queries
+from rendezvous_raft.core.commands import Scope
+from rendezvous_raft.core.model import Branch, Request, State
 from rendezvous_raft.node.calls import Freshness
 from rendezvous_raft.testing.virtual_time import advance, now_s, run_virtual, settle, take_turns
 from rendezvous_raft.types import WaitOutcome
@@ -52,6 +56,34 @@ def test_a_close_at_any_turn_wakes(freshness: Freshness, *, early: bool) -> None
     assert seen[WaitOutcome.IMMEDIATE] > 0
     assert seen[WaitOutcome.BLOCKED] > 0
     assert seen.total() == TURNS
+
+
+async def test_whoever_waits_looks_once_at_all_that_a_turn_brought_about(
+    bench: NodeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look may cost as much as is open; one for each close would hold the node up for seconds."""
+    # semantics: R5, R6
+    bench.opened(*(branch(f"b{i}", "eu", "us") for i in range(20)))
+    waits = [await bench.blocked(bench.wait(scope(region="eu"))) for _ in range(3)]
+    looks = Counter[str]()
+    open_in_scope = queries.open_in_scope
+
+    def counted(
+        state: State, request: Request, in_scope: Scope, *, mutual_waits: bool = True
+    ) -> Iterator[Branch]:
+        looks["from the begin"] += 1
+        return open_in_scope(state, request, in_scope, mutual_waits=mutual_waits)
+
+    monkeypatch.setattr(queries, "open_in_scope", counted)
+    bench.elsewhere(bench.closing(*(close(f"b{i}", "eu") for i in range(1, 10))))
+    assert not looks, "what held them at first still does"
+    bench.elsewhere(bench.closing(*(close(f"b{i}", "eu") for i in (0, 10, 11))))
+    assert looks == {"from the begin": 3}
+    looks.clear()
+    await bench.close_all(*(close(f"b{i}", "eu") for i in range(12, 20)))
+    assert looks == {"from the begin": 3}, "when they came; then nobody waited any more"
+    for call in waits:
+        assert (await call).outcome is WaitOutcome.BLOCKED
 
 
 def test_a_close_through_this_node_at_any_turn_wakes() -> None:

@@ -245,12 +245,13 @@ class Judge:
         early = node._closing._early
         assert early is not None
         patient = [call for call in writes if getattr(call.operation, "patience_s", 0.0)]
+        awaiting = [call for call in patient if not call.on_way]
         found = {
-            "waits": node._admission.waits == len(waits),
+            "waits": node._admission.waits == len(waits) + len(awaiting),
             "parked": sum(call.fresh_s is not None for call in waits)
             <= len(node._index)
             <= len(waits),
-            "writes": node._admission.proposals == len(writes),
+            "writes": node._admission.proposals == len(writes) - len(awaiting),
             "subscribers": sum(node._subscriptions.counts().values()) == len(streams_here)
             or life.drained
             or any(s.gate is not None for s in streams_here),
