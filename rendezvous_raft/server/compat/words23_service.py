@@ -160,7 +160,8 @@ class Words23Service:
         _, colon, rid = request.bid.partition(":")
         if not colon:
             raise refusals.unreadable_bid(BID_WITHOUT_REQUEST)
-        close = Close(BranchId(request.bid), Region(check_name(request.region, "region")))
+        bid = BranchId(bids.check_bid(request.bid, "bid"))
+        close = Close(bid, Region(check_name(request.region, "region")))
         closing = BranchClosing((close,), command_id=bids.command_id_of(call, place))
         outcome, at = await close_one(self._node, closing, deadline_s=deadline_s)
         match outcome:
@@ -179,9 +180,10 @@ class Words23Service:
         patience_s = timeout_s(request.timeout, self._node.limits, negative=NEGATIVE_TIMEOUT)
         scope = _scope(request.service, request.region, request.tag)
         rid = RequestId(request.rid)
+        freshness = freshness_of(request.context)
         with refusals.request_has_to_be_known():
             known = await self._node.recognise(
-                rid, scope, freshness=freshness_of(request.context), deadline_s=call.deadline_s
+                rid, scope, freshness=freshness, deadline_s=call.deadline_s
             )
             query = WaitQuery(
                 rid,
