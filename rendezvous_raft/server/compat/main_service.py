@@ -25,7 +25,7 @@ from rendezvous_raft.node.calls import (
 from rendezvous_raft.server.compat import bids, refusals
 from rendezvous_raft.server.compat.closing import close_one, request_is_known
 from rendezvous_raft.server.compat.naming import await_known, register_below_parent
-from rendezvous_raft.server.compat.waiting import timeout_s
+from rendezvous_raft.server.compat.waiting import Patience, timeout_s
 from rendezvous_raft.server.fields import check_count, check_name, check_names
 from rendezvous_raft.types import (
     BranchId,
@@ -156,9 +156,10 @@ class MainService:
         patience_s = timeout_s(request.timeout, self._node.limits, negative=NEGATIVE_TIMEOUT)
         scope = _wait_scope(request)
         rid = RequestId(request.rid)
+        patience = Patience(patience_s, self._node.clock)
         with refusals.request_has_to_be_known():
             known = await self._node.recognise(
-                rid, scope, freshness=_LINEARIZABLE, deadline_s=call.deadline_s
+                rid, scope, freshness=_LINEARIZABLE, deadline_s=patience.end_s(call.deadline_s)
             )
             if scope.services:
                 if not known.place:
@@ -170,7 +171,7 @@ class MainService:
                 if not known.waiter_service:
                     raise refusals.invalid(refusals.UNKNOWN_WAITER)
             freshness = Freshness(Consistency.SESSION, known.revision)
-            query = WaitQuery(rid, scope, patience_s, freshness=freshness)
+            query = WaitQuery(rid, scope, patience.left_s(), freshness=freshness)
             answer = await self._node.wait(query, deadline_s=call.deadline_s)
         return pb.WaitRequestResponse(
             prevented_inconsistency=answer.outcome is WaitOutcome.BLOCKED,
