@@ -116,13 +116,19 @@ class Looker:
             except ProbeMisconfigured:
                 raise
             except (ProbeError, TimeoutError) as error:
-                self._failed(error)
-                await asyncio.sleep(self._shut_until - self._now())
+                await self._pause_after(error)
+            except Exception as error:  # noqa: BLE001 - a driver's fault is an outage (V15)
+                _log.exception("check_failed", **self._names())
+                await self._pause_after(error)
             else:
                 self.checked = True
                 self._succeeded()
                 for warning in warnings:
                     _log.warning("datastore_warning", warning=warning, **self._names())
+
+    async def _pause_after(self, error: Exception) -> None:
+        self._failed(error)
+        await asyncio.sleep(self._shut_until - self._now())
 
     async def _look(self, branch_ids: list[BranchId]) -> None:
         asked = [self._target.branch(branch_id) for branch_id in branch_ids]

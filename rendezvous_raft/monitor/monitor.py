@@ -121,6 +121,8 @@ class Monitor:
         self._stopping = asyncio.Event()
         self._synced = asyncio.Event()
         self._streaming_until: float | None = None
+        self._left_out = 0
+        """Branches of the current list for which there was no room."""
         self._looker = Looker(
             probe=probe,
             schedule=self._schedule,
@@ -211,18 +213,22 @@ class Monitor:
     def list_began(self) -> None:
         """A new stream begins with its list."""
         self._pending.begin_list()
+        self._left_out = 0
 
     def opened(self, delivery: BranchOpened, *, live: bool) -> None:
         """A branch is open: it is looked for from now on.
+
+        A listed one for which there is no room is left out: the list has to come to its end, for
+        only that removes what is gone and makes room.
 
         Raises:
             LimitExceeded: too many are pending; the stream is taken up again later.
         """
         if len(self._pending) >= PENDING_MAX and delivery.branch_id not in self._pending:
-            raise LimitExceeded(
-                f"{PENDING_MAX} branches are pending",
-                details={"limit": "pending_max", "value": str(PENDING_MAX)},
-            )
+            if live:
+                raise _too_many()
+            self._left_out += 1
+            return
         since = self._opened_since(delivery) if live else self._listed_since(delivery)
         if self._pending.add(delivery, since=since):
             self._schedule.add(delivery.branch_id, since)
@@ -234,9 +240,15 @@ class Monitor:
         self._schedule.remove(delivery.branch_id)
 
     def list_ended(self, delivery: ListEnded) -> None:
-        """The pending set becomes what was listed."""
+        """The pending set becomes what was listed.
+
+        Raises:
+            LimitExceeded: there was no room for all of it; the stream is taken up again later.
+        """
         for branch_id in self._pending.end_list():
             self._schedule.remove(branch_id)
+        if self._left_out:
+            raise _too_many()
         self._synced.set()
         _log.info(
             "monitor_synced",
@@ -333,6 +345,13 @@ class Monitor:
             last_result=last_result,
             next_look_in_s=next_look_in_s,
         )
+
+
+def _too_many() -> LimitExceeded:
+    return LimitExceeded(
+        f"{PENDING_MAX} branches are pending",
+        details={"limit": "pending_max", "value": str(PENDING_MAX)},
+    )
 
 
 def _now() -> float:

@@ -52,7 +52,7 @@ class DeliveryTarget(Protocol):
         ...
 
     def list_ended(self, delivery: ListEnded) -> None:
-        """Everything listed has been delivered."""
+        """Everything listed has been delivered. Raises what ends the stream."""
         ...
 
     def stream_broke(self) -> None:

@@ -328,7 +328,7 @@ class NaiveModel:
         services = {
             other.waiter_service
             for other in blocked
-            if scope.waiter_service and scope.waiter_service in other.services
+            if scope.waiter_service and scope.waiter_service in self.services_of(request_id, other)
         }
         return zones, services - {Service("")}
 

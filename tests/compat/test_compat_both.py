@@ -160,7 +160,13 @@ def test_a_revision_survives_its_two_halves(revision: Revision) -> None:
 
 def test_what_is_no_context_of_ours_is_none() -> None:
     # semantics: 5.1
-    for versions in ({}, {HIGH_KEY: 1}, {LOW_KEY: 1}, {HIGH_KEY: -1, LOW_KEY: 1}):
+    for versions in (
+        {},
+        {HIGH_KEY: 1},
+        {LOW_KEY: 1},
+        {HIGH_KEY: -1, LOW_KEY: 1},
+        {HIGH_KEY: 0, LOW_KEY: 0},
+    ):
         context = words23_pb2.RequestContext(versions=versions)
         assert freshness_of(context).consistency is Consistency.LINEARIZABLE
 

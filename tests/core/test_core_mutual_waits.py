@@ -10,6 +10,7 @@ from rendezvous_raft.core.commands import Scope
 from rendezvous_raft.core.events import WaitLeaseChanged
 from rendezvous_raft.core.results import LeaseChanged, Reason, Rejected
 from rendezvous_raft.limits import StateLimits
+from rendezvous_raft.testing.naive_model import NaiveModel
 from rendezvous_raft.types import LeaseId, Status
 
 
@@ -81,6 +82,21 @@ def test_a_service_that_waits_for_the_waiter_does_not_block_it(log: Log) -> None
     assert log.blocking(scope()) == ["root", "z1", "z2"]
     # A wait for services means them, mutual or not.
     assert log.blocking(scope("a", waiter="web")) == ["z1"]
+
+
+def test_a_service_that_waits_for_dependencies_does_not_block_them() -> None:
+    # semantics: S1.1, S5, S5.1. The waiter is not named, but what is named leads to it.
+    log, model = Log(), NaiveModel()
+    log.add(
+        branch("a1", "us", service="a"),
+        branch("w1", "us", service="w", parent="a1"),
+        branch("b1", "us", service="b"),
+    )
+    log.begin_wait("l", scope("a", waiter="b", dependencies=True))
+    for command in log.commands:
+        model.apply(command)
+    assert log.blocking(scope(waiter="w")) == ["a1", "w1"]
+    assert model.blocking(R1, scope(waiter="w")) == {"a1", "w1"}
 
 
 def test_a_wait_for_services_without_a_waiter_masks_no_service(log: Log) -> None:

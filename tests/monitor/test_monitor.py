@@ -258,6 +258,53 @@ def test_too_many_pending_branches_wait_in_the_service(monkeypatch: pytest.Monke
     scenario(story)
 
 
+def test_what_is_gone_makes_room_for_what_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """M1, V18: a full pending set of branches that expired unseen does not stay for ever."""
+    monkeypatch.setattr(monitor_module, "PENDING_MAX", 10)
+
+    async def story(bench: Bench) -> None:
+        for number in range(10):
+            bench.register(f"lost{number}")
+        await advance(1.0)
+        bench.service.open.clear()
+        bench.service.break_streams(errors.SubscriptionOverflow("x"))
+        known = {bench.register(f"new{number}") for number in range(3)}
+        bench.probe.visible.update(known)
+        await advance(5.0)
+        assert bench.service.closed == known
+        assert bench.monitor.statistics().pending == 0
+        assert bench.monitor.statistics().synced
+
+    scenario(story)
+
+
+def test_a_list_without_room_for_all_of_it_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """M1, M2: what was left out is not taken for gone, and the monitor is not ready meanwhile."""
+    monkeypatch.setattr(monitor_module, "PENDING_MAX", 10)
+
+    async def story(bench: Bench) -> None:
+        known = [bench.register(f"b{number}") for number in range(10)]
+        await advance(1.0)
+        bench.service.break_streams(errors.Disconnected("x"))
+        left_out = bench.register("left out")
+        await advance(60.0)
+        statistics = bench.monitor.statistics()
+        assert (statistics.pending, statistics.synced) == (10, False)
+        assert statistics.last_break == "limit"
+        assert bench.service.subscriptions <= 75
+        bench.service.settle(known[0])
+        await advance(3.0)
+        statistics = bench.monitor.statistics()
+        assert (statistics.pending, statistics.synced) == (10, True)
+        bench.probe.visible.add(left_out)
+        await advance(60.0)
+        assert bench.service.closed == {known[0], left_out}
+
+    scenario(story)
+
+
 def test_pending_branches_are_shown_oldest_first() -> None:
     """M13."""
 

@@ -279,6 +279,22 @@ def test_a_datastore_that_is_away_at_the_start_is_waited_for() -> None:
     scenario(story, bench)
 
 
+def test_a_check_that_fails_as_nobody_foresaw_is_an_outage() -> None:
+    """V15: the process does not end, and its branches are looked for once the check succeeds."""
+    bench = Bench()
+    bench.probe.check_faults = [RuntimeError("a driver's fault")] * 3
+    early = bench.service.register("b1")
+    bench.probe.visible.add(early)
+
+    async def story(bench: Bench) -> None:
+        await advance(0.01)
+        assert "a driver's fault" in (bench.monitor.statistics().datastore_error or "")
+        await advance(10.0)
+        assert bench.service.closed == {early}
+
+    scenario(story, bench)
+
+
 CHAOS = st.lists(
     st.sampled_from(
         ["register", "register", "visible", "break", "overflow", "list", "probe", "close", "lost",

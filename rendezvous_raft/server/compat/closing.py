@@ -9,7 +9,7 @@ from rendezvous_raft.core.commands import Scope
 from rendezvous_raft.core.results import CloseOutcome
 from rendezvous_raft.node.calls import BranchClosing, Freshness
 from rendezvous_raft.server.compat import bids, refusals
-from rendezvous_raft.types import CommandId, Consistency, RequestId, Revision
+from rendezvous_raft.types import Consistency, RequestId, Revision
 
 if TYPE_CHECKING:
     from rendezvous_raft.node.node import Node
@@ -27,11 +27,9 @@ async def close_one(
     if result.outcomes[0] is CloseOutcome.BRANCH_UNKNOWN:
         native = bids.native_branch(close.branch_id, node)
         if native is not None:
-            key = closing.command_id
             second = BranchClosing(
                 (dataclasses.replace(close, branch_id=native),),
-                # Another command, and the same one in every attempt of the call.
-                command_id=None if key is None else CommandId(key + b"n"),
+                command_id=bids.second_command_id(closing.command_id),
             )
             result, at = await node.close_branches(second, deadline_s=deadline_s)
     return result.outcomes[0], at

@@ -24,7 +24,8 @@ from rendezvous_raft.node.calls import (
 )
 from rendezvous_raft.server.compat import bids, refusals
 from rendezvous_raft.server.compat.closing import close_one, request_is_known
-from rendezvous_raft.server.compat.waiting import timeout_s
+from rendezvous_raft.server.compat.naming import await_known, register_below_parent
+from rendezvous_raft.server.compat.waiting import Patience, timeout_s
 from rendezvous_raft.server.fields import check_count, check_name, check_names
 from rendezvous_raft.types import (
     BranchId,
@@ -81,10 +82,11 @@ class MainService:
         self, request: pb.RegisterBranchMessage, call: Call
     ) -> pb.RegisterBranchResponse:
         """W2."""
-        own = bids.own_part(request.bid, request.rid)
-        parent = bids.full_bid(request.current_service_bid, request.rid)
+        rid = bids.check_request_id(request.rid, self._prefix)
+        own = bids.own_part(request.bid, rid, self._prefix)
+        parent = _parent(request.current_service_bid, rid)
         branch = _new_branch(request, own=own, parent=parent)
-        result = await self._register(request.rid, [branch], call, "main RegisterBranch")
+        result = await self._register(rid, (branch,), call, "main RegisterBranch")
         return pb.RegisterBranchResponse(rid=result.request_id, bid=result.branch_ids[0])
 
     async def register_branches(
@@ -92,24 +94,22 @@ class MainService:
     ) -> pb.RegisterBranchesResponse:
         """W3."""
         check_count(len(request.branches), "branches", count_min=1, count_max=BRANCHES_PER_CALL_MAX)
-        parent = bids.full_bid(request.current_service_bid, request.rid)
-        branches = [_new_branch(branch, parent=parent) for branch in request.branches]
-        result = await self._register(request.rid, branches, call, "main RegisterBranches")
+        rid = bids.check_request_id(request.rid, self._prefix)
+        parent = _parent(request.current_service_bid, rid)
+        branches = tuple(_new_branch(branch, parent=parent) for branch in request.branches)
+        result = await self._register(rid, branches, call, "main RegisterBranches")
         return pb.RegisterBranchesResponse(rid=result.request_id, bids=result.branch_ids)
 
     async def _register(
-        self, rid: str, branches: list[NewBranch], call: Call, place: str
+        self, rid: RequestId, branches: tuple[NewBranch, ...], call: Call, place: str
     ) -> BranchesRegistered:
         registration = NumberedRegistration(
-            bids.check_request_id(rid, self._prefix),
-            self._prefix,
-            tuple(branches),
-            bids.command_id_of(call, place),
+            rid, self._prefix, branches, bids.command_id_of(call, place)
         )
         try:
             with refusals.request_has_to_be_known():
-                answer, _ = await self._node.register_numbered(
-                    registration, deadline_s=call.deadline_s
+                answer = await register_below_parent(
+                    self._node, registration, deadline_s=call.deadline_s
                 )
         except (errors.AlreadyExists, errors.BranchNotFound) as error:
             raise errors.InvalidArgument(
@@ -125,9 +125,9 @@ class MainService:
         _, colon, rid = request.bid.partition(":")
         if not colon:
             raise refusals.unreadable_bid(BID_WITHOUT_REQUEST)
-        close = Close(BranchId(request.bid), Region(check_name(request.region, "region")))
-        visible = tuple(bids.full_bid(bid, rid) for bid in request.visible_bids)
-        await self._await_visible(visible, call)
+        bid = BranchId(bids.check_bid(request.bid, "bid"))
+        close = Close(bid, Region(check_name(request.region, "region")))
+        await self._await_visible(_visible_bids(request, rid), call)
         command_id = bids.command_id_of(call, "main CloseBranch")
         closing = BranchClosing((close,), command_id=command_id)
         outcome, at = await close_one(self._node, closing, deadline_s=call.deadline_s)
@@ -143,13 +143,11 @@ class MainService:
                 raise refusals.invalid(refusals.NOT_IN_REGION)
         return pb.Empty()
 
-    async def _await_visible(self, branch_ids: tuple[BranchId, ...], call: Call) -> None:
-        if not branch_ids:
-            return
-        check_count(len(branch_ids), "visible_bids", count_max=REQUIRED_BRANCHES_MAX)
+    async def _await_visible(self, visible: tuple[BranchId, ...], call: Call) -> None:
         end_s = min(call.deadline_s, self._node.clock.monotonic_s() + BIDS_VISIBLE_S)
-        if not await self._node.await_registered(branch_ids, deadline_s=end_s):
-            raise errors.DeadlineExceeded(refusals.BIDS_NOT_VISIBLE, definite=True)
+        for bid in visible:
+            if not await await_known(self._node, bid, deadline_s=end_s):
+                raise errors.DeadlineExceeded(refusals.BIDS_NOT_VISIBLE, definite=True)
 
     async def wait_request(
         self, request: pb.WaitRequestMessage, call: Call
@@ -158,9 +156,10 @@ class MainService:
         patience_s = timeout_s(request.timeout, self._node.limits, negative=NEGATIVE_TIMEOUT)
         scope = _wait_scope(request)
         rid = RequestId(request.rid)
+        patience = Patience(patience_s, self._node.clock)
         with refusals.request_has_to_be_known():
             known = await self._node.recognise(
-                rid, scope, freshness=_LINEARIZABLE, deadline_s=call.deadline_s
+                rid, scope, freshness=_LINEARIZABLE, deadline_s=patience.end_s(call.deadline_s)
             )
             if scope.services:
                 if not known.place:
@@ -172,7 +171,7 @@ class MainService:
                 if not known.waiter_service:
                     raise refusals.invalid(refusals.UNKNOWN_WAITER)
             freshness = Freshness(Consistency.SESSION, known.revision)
-            query = WaitQuery(rid, scope, patience_s, freshness=freshness)
+            query = WaitQuery(rid, scope, patience.left_s(), freshness=freshness)
             answer = await self._node.wait(query, deadline_s=call.deadline_s)
         return pb.WaitRequestResponse(
             prevented_inconsistency=answer.outcome is WaitOutcome.BLOCKED,
@@ -236,6 +235,16 @@ class MainService:
                         await call.write(pb.SubscribeResponse(bid=bid, tag=event.tag))
         finally:
             await batches.aclose()
+
+
+def _parent(bid: str, rid: RequestId) -> BranchId:
+    return bids.full_bid(bid, rid, "current_service_bid") if bid else BranchId("")
+
+
+def _visible_bids(request: pb.CloseBranchMessage, rid: str) -> tuple[BranchId, ...]:
+    check_count(len(request.visible_bids), "visible_bids", count_max=REQUIRED_BRANCHES_MAX)
+    named = enumerate(request.visible_bids)
+    return tuple(bids.full_bid(bid, rid, f"visible_bids[{index}]") for index, bid in named)
 
 
 def _new_branch(

@@ -26,4 +26,6 @@ def freshness_of(context: pb.RequestContext) -> Freshness:
     high, low = context.versions.get(HIGH_KEY), context.versions.get(LOW_KEY)
     if high is None or low is None or high < 0 or low < 0:
         return Freshness(Consistency.LINEARIZABLE)
-    return Freshness(Consistency.SESSION, Revision(high << _BITS | low))
+    revision = Revision(high << _BITS | low)
+    # Revision 0 is before the first write: a session with it would ask nobody for anything.
+    return Freshness(Consistency.SESSION if revision else Consistency.LINEARIZABLE, revision)

@@ -20,7 +20,7 @@ from rendezvous_raft.node.calls import (
 from rendezvous_raft.server.compat import bids, refusals
 from rendezvous_raft.server.compat.closing import close_one, request_is_known
 from rendezvous_raft.server.compat.session import context_of, freshness_of
-from rendezvous_raft.server.compat.waiting import timeout_s
+from rendezvous_raft.server.compat.waiting import Patience, timeout_s
 from rendezvous_raft.server.fields import check_count, check_name, check_names
 from rendezvous_raft.server.interceptors import MALFORMED
 from rendezvous_raft.types import (
@@ -160,7 +160,8 @@ class Words23Service:
         _, colon, rid = request.bid.partition(":")
         if not colon:
             raise refusals.unreadable_bid(BID_WITHOUT_REQUEST)
-        close = Close(BranchId(request.bid), Region(check_name(request.region, "region")))
+        bid = BranchId(bids.check_bid(request.bid, "bid"))
+        close = Close(bid, Region(check_name(request.region, "region")))
         closing = BranchClosing((close,), command_id=bids.command_id_of(call, place))
         outcome, at = await close_one(self._node, closing, deadline_s=deadline_s)
         match outcome:
@@ -179,15 +180,18 @@ class Words23Service:
         patience_s = timeout_s(request.timeout, self._node.limits, negative=NEGATIVE_TIMEOUT)
         scope = _scope(request.service, request.region, request.tag)
         rid = RequestId(request.rid)
+        freshness = freshness_of(request.context)
+        patience = Patience(patience_s, self._node.clock)
         with refusals.request_has_to_be_known():
             known = await self._node.recognise(
-                rid, scope, freshness=freshness_of(request.context), deadline_s=call.deadline_s
+                rid, scope, freshness=freshness, deadline_s=patience.end_s(call.deadline_s)
             )
+            left_s = patience.left_s()
             query = WaitQuery(
                 rid,
                 scope,
-                patience_s,
-                await_registration_s=patience_s if getattr(request, "async") else 0.0,
+                left_s,
+                await_registration_s=left_s if getattr(request, "async") else 0.0,
                 freshness=Freshness(Consistency.SESSION, known.revision),
             )
             answer = await self._node.wait(query, deadline_s=call.deadline_s)
