@@ -162,13 +162,17 @@ class _Look:
         if request is None:
             return self._look_at_nothing(state)
         self._known = queries.is_known(request, query.scope)
+        has_come = self._known
+        if query.await_place:
+            found = queries.recognise(request, query.scope)
+            has_come = found.place and found.tag
         if queries.missing_branches(state, query.request_id, query.required_branches):
             self.was_blocked = True
             return False
         if self._is_held(state, request):
             self.was_blocked = True
             return False
-        return self._known or not self.awaiting
+        return has_come or not self.awaiting
 
     def _look_at_nothing(self, state: State) -> bool:
         """The request is not there: gone, still to come, or never heard of (G5)."""

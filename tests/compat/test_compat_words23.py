@@ -203,6 +203,21 @@ async def test_wait_unknown_service(words23: OriginalClient, server: Server) -> 
     assert (await waiting).prevented_inconsistency
 
 
+async def test_wait_async_with_a_service_that_is_in_another_region_yet(
+    words23: OriginalClient, server: Server
+) -> None:
+    # semantics: 4.1
+    """Also when another service has used the region."""
+    for service, region in (("post", "eu"), ("other", "us")):
+        branch = await a_branch(words23, region, rid="r", service=service)
+        await words23.call("CloseBranch", bid=branch.bid, region=region)
+    scope = {"rid": "r", "service": "post", "region": "us", "async": True}
+    waiting = await blocked(server, words23.call("WaitRequest", **scope))
+    later = await a_branch(words23, "us", rid="r")
+    await words23.call("CloseBranch", bid=later.bid, region="us")
+    assert (await waiting).prevented_inconsistency
+
+
 async def test_wait_async_with_a_region_only(words23: OriginalClient, server: Server) -> None:
     # semantics: 4.1
     branch = await a_branch(words23, "eu")

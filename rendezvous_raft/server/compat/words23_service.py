@@ -192,6 +192,7 @@ class Words23Service:
                 scope,
                 left_s,
                 await_registration_s=left_s if getattr(request, "async") else 0.0,
+                await_place=True,
                 freshness=Freshness(Consistency.SESSION, known.revision),
             )
             answer = await self._node.wait(query, deadline_s=call.deadline_s)
