@@ -14,7 +14,6 @@ from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
 from rendezvous_raft.errors import Draining, InvalidArgument
 from rendezvous_raft.limits import BRANCHES_PER_CALL_MAX, GRPC_MESSAGE_BYTES_MAX
 from rendezvous_raft.server.convert import item_timeout_s
-from rendezvous_raft.server.failures import to_failure
 from rendezvous_raft.server.fields import check_count
 from rendezvous_raft.server.interceptors import MALFORMED
 
@@ -132,7 +131,7 @@ class ExecuteStream:
             try:
                 timeout_s = item_timeout_s(batch, self._method.limits)
             except InvalidArgument as fault:
-                refusal = to_failure(fault)
+                refusal = self._method.reporter.failure(fault)
             deadline_s = min(self._call.deadline_s, now_s() + timeout_s)
             for item in batch.items:
                 while self._unanswered >= in_flight_max:
@@ -161,7 +160,7 @@ class ExecuteStream:
             outcome = {kind: await self._method.operations[kind](getattr(item, kind), call)}
         except Exception as fault:  # noqa: BLE001  one item's fault never fails the others
             error = self._method.reporter.expected(fault, method=f"Execute/{kind}")
-            outcome = {"failure": to_failure(error)}
+            outcome = {"failure": self._method.reporter.failure(error)}
         self._finish(pb.ExecuteResult(sequence=item.sequence, **outcome), writes)
 
     def _finish(self, result: pb.ExecuteResult, writes: int) -> None:

@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from rendezvous_raft import errors
 from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
 from rendezvous_raft._proto.rendezvous.v1.metadata_service_pb2_grpc import MetadataServiceStub
+from rendezvous_raft.client._errors import error_from_failure
 from rendezvous_raft.core.results import BranchesClosed, CloseOutcome
 from rendezvous_raft.limits import GRPC_MESSAGE_BYTES_MAX
 from rendezvous_raft.server.drain import DrainSignal
@@ -133,6 +134,36 @@ async def test_a_faulty_batch_fails_each_of_its_items_only(front: FrontEnd) -> N
     bad = [result.failure for result in results if result.HasField("failure")]
     assert [result.sequence for result in good] == [9_999]
     assert [failure.details["field"] for failure in bad] == ["timeout"] * 3
+
+
+async def test_a_failure_says_who_leads_and_what_the_node_has(front: FrontEnd) -> None:
+    """What a unary call says in its trailing metadata; the client goes by it."""
+    # semantics: W7.1, G6
+    front.node.answers["register_request"] = lambda request_id: (
+        errors.LeaderChanged("moved", leader="n1", revision=7)
+        if request_id == "moved"
+        else errors.Overloaded("too much", details={f"fact{i}": "x" for i in range(20)})
+    )
+    call = front.stub.Execute()
+    await call.write(batch(item(1, "moved"), item(2)))
+    await call.write(batch(item(3), timeout=Duration(seconds=-1)))
+    results = {result.sequence: result for result in await finish(call)}
+    details = {sequence: result.failure.details for sequence, result in results.items()}
+    assert details[1] == {"leader": "127.0.0.1:7601", "revision": "7"}
+    for sequence in (2, 3):  # what the node knows, however many facts there are
+        assert details[sequence]["leader"] == "127.0.0.1:7602"
+        assert details[sequence]["revision"] == "41"
+    assert error_from_failure(results[1].failure).leader == "127.0.0.1:7601"
+
+
+async def test_a_failure_without_a_leader_names_none(front: FrontEnd) -> None:
+    # semantics: G6
+    front.node.cluster_status = replace(front.node.cluster_status, leader=None)
+    front.node.answers["register_request"] = errors.NoLeader("nobody leads")
+    call = front.stub.Execute()
+    await call.write(batch(item(1)))
+    (result,) = await finish(call)
+    assert result.failure.details == {"revision": "41"}
 
 
 async def test_a_batch_with_too_many_items_ends_the_stream(front: FrontEnd) -> None:
