@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Protocol
 
+    from google.protobuf.duration_pb2 import Duration
+
     from rendezvous_raft.limits import NodeLimits
     from rendezvous_raft.server.ids import CallIds
 
@@ -73,6 +75,14 @@ if TYPE_CHECKING:
         @property
         def consistency(self) -> types_pb2.Consistency.ValueType:
             """How fresh the answer must be."""
+            ...
+
+    class PatientFields(Protocol):
+        """What a call has that waits for something to be registered."""
+
+        @property
+        def await_registration(self) -> Duration:
+            """How long; absent or 0: not at all."""
             ...
 
 
@@ -101,18 +111,22 @@ def known_request_id(text: str) -> RequestId:
     return RequestId(check_id(text, "request_id"))
 
 
-def branch_registration(request: pb.RegisterBranchRequest, ids: CallIds) -> BranchRegistration:
+def branch_registration(
+    request: pb.RegisterBranchRequest, ids: CallIds, limits: NodeLimits
+) -> BranchRegistration:
     """W2."""
     if not request.HasField("branch"):
         raise InvalidArgument.for_field("branch", "must be given")
     return BranchRegistration(
         request_id(request.request_id, ids),
         (_new_branch(request.branch, "branch", index=0, ids=ids),),
-        duration_s(request.await_registration, "await_registration"),
+        _write_patience_s(request, limits),
     )
 
 
-def branches_registration(request: pb.RegisterBranchesRequest, ids: CallIds) -> BranchRegistration:
+def branches_registration(
+    request: pb.RegisterBranchesRequest, ids: CallIds, limits: NodeLimits
+) -> BranchRegistration:
     """W3: all of them or none."""
     check_count(len(request.branches), "branches", count_min=1, count_max=BRANCHES_PER_CALL_MAX)
     branches = tuple(
@@ -129,7 +143,7 @@ def branches_registration(request: pb.RegisterBranchesRequest, ids: CallIds) -> 
     return BranchRegistration(
         request_id(request.request_id, ids),
         branches,
-        duration_s(request.await_registration, "await_registration"),
+        _write_patience_s(request, limits),
     )
 
 
@@ -177,18 +191,18 @@ def _regions(names: Sequence[str], parent: str) -> tuple[Region, ...]:
     return cast("tuple[Region, ...]", tuple(regions))
 
 
-def branch_closing(request: pb.CloseBranchRequest) -> BranchClosing:
+def branch_closing(request: pb.CloseBranchRequest, limits: NodeLimits) -> BranchClosing:
     """W4."""
     if not request.HasField("close"):
         raise InvalidArgument.for_field("close", "must be given")
     return BranchClosing(
         (_close(request.close, "close"),),
-        duration_s(request.await_registration, "await_registration"),
+        _write_patience_s(request, limits),
     )
 
 
 def branches_closing(
-    request: pb.CloseBranchesRequest,
+    request: pb.CloseBranchesRequest, limits: NodeLimits
 ) -> tuple[BranchClosing, dict[int, InvalidArgument]]:
     """W5: the sound items, and the faults of the others by their place.
 
@@ -202,8 +216,16 @@ def branches_closing(
             closes.append(_close(spec, f"closes[{index}]"))
         except InvalidArgument as fault:
             faults[index] = fault
-    patience_s = duration_s(request.await_registration, "await_registration")
-    return BranchClosing(tuple(closes), patience_s), faults
+    return BranchClosing(tuple(closes), _write_patience_s(request, limits)), faults
+
+
+def _write_patience_s(request: PatientFields, limits: NodeLimits) -> float:
+    """For an unknown parent or branch, which never outlasts the longest call."""
+    return _patience_s(request, limits.call_timeout_ms_max / 1000)
+
+
+def _patience_s(request: PatientFields, max_s: float) -> float:
+    return min(duration_s(request.await_registration, "await_registration"), max_s)
 
 
 def _close(spec: pb.CloseSpec, parent: str) -> Close:
@@ -231,7 +253,7 @@ def wait_query(request: pb.WaitRequestRequest, limits: NodeLimits) -> WaitQuery:
         )
         if required
         else (),
-        min(duration_s(request.await_registration, "await_registration"), timeout_max_s),
+        _patience_s(request, timeout_max_s),
         freshness(request),
     )
 
@@ -283,9 +305,9 @@ def description_query(
     )
 
 
-def watch_query(request: pb.WatchRequestRequest) -> DescriptionQuery:
-    """Q1, with patience for an unknown request."""
-    patience_s = duration_s(request.await_registration, "await_registration")
+def watch_query(request: pb.WatchRequestRequest, limits: NodeLimits) -> DescriptionQuery:
+    """Q1, with patience for an unknown request: at most as much as a wait has."""
+    patience_s = _patience_s(request, limits.wait_timeout_ms_max / 1000)
     return replace(description_query(request), await_registration_s=patience_s)
 
 

@@ -8,18 +8,17 @@ begin has its result, so that one without a result definitely did not happen.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
-from rendezvous_raft.errors import Draining, InvalidArgument, RendezvousError
+from rendezvous_raft.errors import Draining, InvalidArgument
 from rendezvous_raft.limits import BRANCHES_PER_CALL_MAX, GRPC_MESSAGE_BYTES_MAX
 from rendezvous_raft.server.convert import item_timeout_s
-from rendezvous_raft.server.failures import to_failure
 from rendezvous_raft.server.fields import check_count
 from rendezvous_raft.server.interceptors import MALFORMED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from rendezvous_raft.limits import NodeLimits
     from rendezvous_raft.node.ports import Clock
@@ -28,8 +27,10 @@ if TYPE_CHECKING:
     from rendezvous_raft.server.ids import CallIds
     from rendezvous_raft.server.interceptors import Call, Write
 
+_Finished: TypeAlias = tuple[pb.ExecuteResult, int]
+"""A result, and how many writes it is of."""
 RESPONSE_BYTES_MAX = GRPC_MESSAGE_BYTES_MAX // 2
-"""A response is cut here; one result may still be added, and the largest is far below the rest."""
+"""A response is cut before this; only a single result may be larger, and it fits a message."""
 
 
 class ItemCall:
@@ -80,7 +81,7 @@ class ExecuteMethod:
 
         Raises:
             Draining: the node shuts down; what has no result did not happen.
-            InvalidArgument: a batch cannot be parsed; likewise.
+            InvalidArgument: a batch cannot be parsed or has too many items; likewise.
         """
         await ExecuteStream(self, call).run(batches)
 
@@ -92,9 +93,9 @@ class ExecuteStream:
         self._method = method
         self._call = call
         self._running: set[asyncio.Task[None]] = set()
-        self._finished: list[pb.ExecuteResult] = []
+        self._finished: list[_Finished] = []
         self._unanswered = 0
-        """Items begun whose result has not been handed to the transport."""
+        """Writes of the items begun whose result has not been handed to the transport."""
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -124,32 +125,32 @@ class ExecuteStream:
         async for batch in batches:
             if batch is MALFORMED:
                 raise InvalidArgument("a batch cannot be parsed")
+            # Ends the stream: a failure for each item would cost far more than the item did.
+            check_count(len(batch.items), "items", count_max=BRANCHES_PER_CALL_MAX)
+            timeout_s, refusal = 0.0, None
             try:
-                check_count(len(batch.items), "items", count_max=BRANCHES_PER_CALL_MAX)
                 timeout_s = item_timeout_s(batch, self._method.limits)
             except InvalidArgument as fault:
-                self._refuse(batch, fault)
-                continue
+                refusal = self._method.reporter.failure(fault)
             deadline_s = min(self._call.deadline_s, now_s() + timeout_s)
             for item in batch.items:
                 while self._unanswered >= in_flight_max:
                     self._room.clear()
                     await self._room.wait()
-                self._begin(item, deadline_s)
+                writes = _writes_of(item)
+                self._unanswered += writes
+                if refusal is None:
+                    self._begin(item, writes, deadline_s)
+                else:
+                    result = pb.ExecuteResult(sequence=item.sequence, failure=refusal)
+                    self._finish(result, writes)
 
-    def _refuse(self, batch: pb.ExecuteRequest, fault: RendezvousError) -> None:
-        failure = to_failure(fault)
-        self._unanswered += len(batch.items)
-        for item in batch.items:
-            self._finish(pb.ExecuteResult(sequence=item.sequence, failure=failure))
-
-    def _begin(self, item: pb.ExecuteItem, deadline_s: float) -> None:
-        self._unanswered += 1
-        task = asyncio.create_task(self._perform(item, deadline_s))
+    def _begin(self, item: pb.ExecuteItem, writes: int, deadline_s: float) -> None:
+        task = asyncio.create_task(self._perform(item, writes, deadline_s))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _perform(self, item: pb.ExecuteItem, deadline_s: float) -> None:
+    async def _perform(self, item: pb.ExecuteItem, writes: int, deadline_s: float) -> None:
         kind = item.WhichOneof("operation")
         outcome: dict[str, Any]
         try:
@@ -159,23 +160,46 @@ class ExecuteStream:
             outcome = {kind: await self._method.operations[kind](getattr(item, kind), call)}
         except Exception as fault:  # noqa: BLE001  one item's fault never fails the others
             error = self._method.reporter.expected(fault, method=f"Execute/{kind}")
-            outcome = {"failure": to_failure(error)}
-        self._finish(pb.ExecuteResult(sequence=item.sequence, **outcome))
+            outcome = {"failure": self._method.reporter.failure(error)}
+        self._finish(pb.ExecuteResult(sequence=item.sequence, **outcome), writes)
 
-    def _finish(self, result: pb.ExecuteResult) -> None:
-        self._finished.append(result)
+    def _finish(self, result: pb.ExecuteResult, writes: int) -> None:
+        self._finished.append((result, writes))
         self._wake.set()
 
     async def _send_finished(self) -> None:
         finished, self._finished = self._finished, []
-        begin = size = 0
-        for end, result in enumerate(finished, start=1):
-            size += result.ByteSize()
-            if size >= RESPONSE_BYTES_MAX or end == len(finished):
-                await self._call.write(pb.ExecuteResponse(results=finished[begin:end]))
-                self._unanswered -= end - begin
-                self._room.set()
-                begin, size = end, 0
+        for results, writes in _cut(finished):
+            await self._call.write(pb.ExecuteResponse(results=results))
+            self._unanswered -= writes
+            self._room.set()
+
+
+def _writes_of(item: pb.ExecuteItem) -> int:
+    """The branches or closes of an item: its result grows with them, and so does its work."""
+    match item.WhichOneof("operation"):
+        case "register_branches":
+            return len(item.register_branches.branches) or 1
+        case "close_branches":
+            return len(item.close_branches.closes) or 1
+        case _:
+            return 1
+
+
+def _cut(finished: list[_Finished]) -> Iterator[tuple[list[pb.ExecuteResult], int]]:
+    """The results of each response, and how many writes they are of."""
+    results: list[pb.ExecuteResult] = []
+    writes_sum = size = 0
+    for result, writes in finished:
+        result_size = result.ByteSize()
+        if results and size + result_size > RESPONSE_BYTES_MAX:
+            yield results, writes_sum
+            results, writes_sum, size = [], 0, 0
+        results.append(result)
+        writes_sum += writes
+        size += result_size
+    if results:
+        yield results, writes_sum
 
 
 async def _cancel_all(tasks: set[asyncio.Task[None]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 import grpc
@@ -50,6 +50,15 @@ def status_of(error: errors.RendezvousError) -> grpc.StatusCode:
     return grpc.StatusCode.INTERNAL
 
 
+class _Hints(NamedTuple):
+    """What the node knows that helps a caller whose call failed."""
+
+    revision: int
+    leader: str | None
+    leader_address: str
+    """For clients; empty when it is not known."""
+
+
 class FailureReporter:
     """Says what went wrong, and who leads, to whoever called."""
 
@@ -78,23 +87,39 @@ class FailureReporter:
 
     def trailing_metadata(self, error: errors.RendezvousError) -> tuple[tuple[str, str], ...]:
         """What a caller needs to decide what to do next."""
-        status = self._status()
-        leader = error.leader or status.leader
-        revision = status.revision if error.revision is None else error.revision
+        hints = self._hints(error)
         metadata = [
             ("rendezvous-code", error.code),
             ("rendezvous-definite", _flag(error.definite)),
             ("rendezvous-retryable", _flag(error.retryable)),
-            ("rendezvous-revision", str(revision)),
+            ("rendezvous-revision", str(hints.revision)),
         ]
-        if leader:
-            metadata.append(("rendezvous-leader", _encode(leader)))
-            metadata.extend(
-                ("rendezvous-leader-address", _encode(member.grpc_address))
-                for member in status.members
-                if member.grpc_address and leader in (member.name, member.grpc_address)
-            )
+        if hints.leader:
+            metadata.append(("rendezvous-leader", _encode(hints.leader)))
+        if hints.leader_address:
+            metadata.append(("rendezvous-leader-address", _encode(hints.leader_address)))
         return (*metadata, *_facts(error))
+
+    def failure(self, error: errors.RendezvousError) -> pb.Failure:
+        """The same inside a stream, which has no trailing metadata for one of its items."""
+        hints = self._hints(error)
+        failure = to_failure(error)
+        failure.details["revision"] = str(hints.revision)
+        leader = hints.leader_address or hints.leader
+        if leader:
+            failure.details["leader"] = _shorten(leader)
+        return failure
+
+    def _hints(self, error: errors.RendezvousError) -> _Hints:
+        status = self._status()
+        leader = error.leader or status.leader
+        addresses = (
+            member.grpc_address
+            for member in status.members
+            if leader and leader in (member.name, member.grpc_address)
+        )
+        revision = status.revision if error.revision is None else error.revision
+        return _Hints(revision, leader, next(addresses, ""))
 
 
 def message_of(error: errors.RendezvousError) -> str:
@@ -103,7 +128,7 @@ def message_of(error: errors.RendezvousError) -> str:
 
 
 def to_failure(error: errors.RendezvousError) -> pb.Failure:
-    """The form inside a batch."""
+    """The form inside an answer, which has its own revision."""
     facts = list(error.details.items())[:DETAILS_MAX]
     return pb.Failure(
         code=error.code,

@@ -1,4 +1,4 @@
-"""What surrounds every RPC method: deadline, metrics, errors to status; one class per concern.
+"""What surrounds every RPC method: deadline, size, metrics, errors to status; one class for each.
 
 They wrap a method once, when it is registered. `grpc.aio` interceptors would look a method up and
 wrap it anew for each call, which costs more than the calls themselves.
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import grpc
 
-from rendezvous_raft.errors import InvalidArgument, RendezvousError
+from rendezvous_raft.errors import InvalidArgument, LimitExceeded, RendezvousError
+from rendezvous_raft.limits import GRPC_MESSAGE_BYTES_MAX
 from rendezvous_raft.server.failures import message_of, status_of
 from rendezvous_raft.server.ids import IDEMPOTENCY_KEY, CallIds, ChosenIds
 
@@ -76,7 +77,12 @@ class Call:
         return None
 
     async def write(self, message: Message) -> None:
-        """Sends one message of a response stream; blocks while the client does not read."""
+        """Sends one message of a response stream; blocks while the client does not read.
+
+        Raises:
+            LimitExceeded: it is larger than a message may be.
+        """
+        _check_size(message)
         await self._context.write(message)
 
 
@@ -99,6 +105,36 @@ class DeadlinePolicy:
             return await body(request, call)
 
         return with_deadline
+
+
+class AnswerSize:
+    """Refuses an answer that is larger than a message may be.
+
+    The transport would do so with a bare RESOURCE_EXHAUSTED, which clients take for a node that is
+    overloaded. Only reads have such answers, so that it is definite: what a write answers is
+    bounded by what one call may write.
+    """
+
+    def wrap(self, inner: Behaviour) -> Behaviour:
+        """Adds the check; a response stream has it at each write."""
+
+        async def measured(request: object, context: Context) -> object:
+            answer = await inner(request, context)
+            if answer is not None:
+                _check_size(answer)
+            return answer
+
+        return measured
+
+
+def _check_size(message: Message) -> None:
+    size = message.ByteSize()
+    if size > GRPC_MESSAGE_BYTES_MAX:
+        raise LimitExceeded(
+            f"the answer has {size} bytes, and at most {GRPC_MESSAGE_BYTES_MAX} are allowed "
+            "(grpc_message_bytes_max); ask for less",
+            details={"limit": "grpc_message_bytes_max", "value": str(size)},
+        )
 
 
 class CallMetrics:

@@ -34,7 +34,9 @@ class MetadataService:
         self, request: pb.RegisterBranchRequest, call: WriteCall
     ) -> pb.RegisterBranchResponse:
         """W2."""
-        registration = convert.branch_registration(request, call.ids("RegisterBranch"))
+        registration = convert.branch_registration(
+            request, call.ids("RegisterBranch"), self._node.limits
+        )
         result, at = await self._node.register_branches(registration, deadline_s=call.deadline_s)
         return answers.branch_registered(result, at)
 
@@ -42,7 +44,9 @@ class MetadataService:
         self, request: pb.RegisterBranchesRequest, call: WriteCall
     ) -> pb.RegisterBranchesResponse:
         """W3."""
-        registration = convert.branches_registration(request, call.ids("RegisterBranches"))
+        registration = convert.branches_registration(
+            request, call.ids("RegisterBranches"), self._node.limits
+        )
         result, at = await self._node.register_branches(registration, deadline_s=call.deadline_s)
         return answers.branches_registered(result, at)
 
@@ -50,7 +54,7 @@ class MetadataService:
         self, request: pb.CloseBranchRequest, call: WriteCall
     ) -> pb.CloseBranchResponse:
         """W4."""
-        closing = convert.branch_closing(request)
+        closing = convert.branch_closing(request, self._node.limits)
         result, at = await self._node.close_branches(closing, deadline_s=call.deadline_s)
         error = close_error(closing.closes[0], result.outcomes[0], at)
         if error is not None:
@@ -61,7 +65,7 @@ class MetadataService:
         self, request: pb.CloseBranchesRequest, call: WriteCall
     ) -> pb.CloseBranchesResponse:
         """W5."""
-        closing, faults = convert.branches_closing(request)
+        closing, faults = convert.branches_closing(request, self._node.limits)
         at, outcomes = self._node.status().revision, BranchesClosed(())
         if closing.closes:
             outcomes, at = await self._node.close_branches(closing, deadline_s=call.deadline_s)
@@ -123,7 +127,8 @@ class MetadataService:
 
     async def watch_request(self, request: pb.WatchRequestRequest, call: Call) -> None:
         """Q1, one request whenever it changes: ends as `Descriptions.watch` says."""
-        found = self._node.watch(convert.watch_query(request), deadline_s=call.deadline_s)
+        query = convert.watch_query(request, self._node.limits)
+        found = self._node.watch(query, deadline_s=call.deadline_s)
         try:
             async for answer in found:
                 await call.write(descriptions.watched(answer))

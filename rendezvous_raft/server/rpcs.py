@@ -15,6 +15,7 @@ from rendezvous_raft.server import admin_service, metadata_service
 from rendezvous_raft.server.execute import ExecuteMethod
 from rendezvous_raft.server.failures import FailureReporter
 from rendezvous_raft.server.interceptors import (
+    AnswerSize,
     CallMetrics,
     DeadlinePolicy,
     ErrorsToStatus,
@@ -121,10 +122,11 @@ class RpcTable:
         }
 
     def wrap(self, rpc: Rpc, *, service: str, method: str) -> Behaviour:
-        """Surrounds a method with deadline, metrics and the translation of errors."""
+        """Surrounds a method with deadline, size, metrics and the translation of errors."""
         behaviour = DeadlinePolicy(clock=self._node.clock, ids=self._node.ids).wrap(
             rpc.body, cap_s=rpc.cap_s
         )
+        behaviour = AnswerSize().wrap(behaviour)
         counters = self._metrics.call_counters(service=service, method=method)
         behaviour = CallMetrics().wrap(behaviour, counters)
         return ErrorsToStatus(self._reporter).wrap(behaviour, method=f"{service}/{method}")

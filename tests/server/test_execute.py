@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
+import structlog
 from front_end import FrontEnd, failure_of, scripted_server
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
-from scripted_node import Gate
+from scripted_node import Gate, ScriptedNode
 from structlog.testing import capture_logs
 
 from rendezvous_raft import errors
 from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
 from rendezvous_raft._proto.rendezvous.v1.metadata_service_pb2_grpc import MetadataServiceStub
+from rendezvous_raft.client._errors import error_from_failure
+from rendezvous_raft.core.results import BranchesClosed, CloseOutcome
+from rendezvous_raft.limits import GRPC_MESSAGE_BYTES_MAX
+from rendezvous_raft.server.drain import DrainSignal
+from rendezvous_raft.server.execute import ExecuteMethod
+from rendezvous_raft.server.failures import FailureReporter
+from rendezvous_raft.server.interceptors import Call
+from rendezvous_raft.server.metadata_service import MetadataService
+from rendezvous_raft.types import Revision
 
 
 def item(sequence: int, request_id: str = "r") -> pb.ExecuteItem:
@@ -113,26 +124,66 @@ async def test_one_items_fault_is_its_own(front: FrontEnd) -> None:
     assert await call.code() is grpc.StatusCode.OK
 
 
-@pytest.mark.parametrize(
-    ("request_", "field"),
-    [
-        (batch(*(item(i) for i in range(1_001))), "items"),
-        (batch(*(item(i) for i in range(3)), timeout=Duration(seconds=-1)), "timeout"),
-    ],
-)
-async def test_a_faulty_batch_fails_each_of_its_items_only(
-    front: FrontEnd, request_: Message, field: str
-) -> None:
+async def test_a_faulty_batch_fails_each_of_its_items_only(front: FrontEnd) -> None:
     # semantics: W7.1
     call = front.stub.Execute()
-    await call.write(request_)
+    await call.write(batch(*(item(i) for i in range(3)), timeout=Duration(seconds=-1)))
     await call.write(batch(item(9_999)))
     results = await finish(call)
     good = [result for result in results if result.HasField("register_request")]
     bad = [result.failure for result in results if result.HasField("failure")]
     assert [result.sequence for result in good] == [9_999]
-    assert len(bad) == len(request_.items)
-    assert {failure.details["field"] for failure in bad} == {field}
+    assert [failure.details["field"] for failure in bad] == ["timeout"] * 3
+
+
+async def test_a_failure_says_who_leads_and_what_the_node_has(front: FrontEnd) -> None:
+    """What a unary call says in its trailing metadata; the client goes by it."""
+    # semantics: W7.1, G6
+    front.node.answers["register_request"] = lambda request_id: (
+        errors.LeaderChanged("moved", leader="n1", revision=7)
+        if request_id == "moved"
+        else errors.Overloaded("too much", details={f"fact{i}": "x" for i in range(20)})
+    )
+    call = front.stub.Execute()
+    await call.write(batch(item(1, "moved"), item(2)))
+    await call.write(batch(item(3), timeout=Duration(seconds=-1)))
+    results = {result.sequence: result for result in await finish(call)}
+    details = {sequence: result.failure.details for sequence, result in results.items()}
+    assert details[1] == {"leader": "127.0.0.1:7601", "revision": "7"}
+    for sequence in (2, 3):  # what the node knows, however many facts there are
+        assert details[sequence]["leader"] == "127.0.0.1:7602"
+        assert details[sequence]["revision"] == "41"
+    assert error_from_failure(results[1].failure).leader == "127.0.0.1:7601"
+
+
+async def test_a_failure_without_a_leader_names_none(front: FrontEnd) -> None:
+    # semantics: G6
+    front.node.cluster_status = replace(front.node.cluster_status, leader=None)
+    front.node.answers["register_request"] = errors.NoLeader("nobody leads")
+    call = front.stub.Execute()
+    await call.write(batch(item(1)))
+    (result,) = await finish(call)
+    assert result.failure.details == {"revision": "41"}
+
+
+async def test_a_batch_with_too_many_items_ends_the_stream(front: FrontEnd) -> None:
+    """A result for each of them would cost the node far more than they cost the client."""
+    # semantics: G1, G6
+    gate = front.node.answers["register_request"] = Gate()
+    call = front.stub.Execute()
+    await call.write(batch(item(1)))
+    await gate.entered.wait()
+    await call.write(batch(*(pb.ExecuteItem() for _ in range(1_001))))
+    gate.open.set()
+    assert [result.sequence for result in (await call.read()).results] == [1]
+    error = await failure_of(call.read())
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details() == "items: at most 1000 are allowed, not 1001"
+    trailing = dict(error.trailing_metadata())
+    assert trailing["rendezvous-detail-field"] == "items"
+    assert trailing["rendezvous-detail-limit"] == "1000"
+    assert trailing["rendezvous-definite"] == "true"
+    assert len(front.node.calls) == 1
 
 
 async def test_the_time_out_of_a_batch(front: FrontEnd) -> None:
@@ -167,6 +218,99 @@ async def test_a_stream_is_not_read_beyond_its_bound(front: FrontEnd) -> None:
         results = await finish(call)
         assert sorted(result.sequence for result in results) == [0, 2, 3]
     await server.close(drain_timeout_s=5)
+
+
+class UnreadContext:
+    """A call whose client reads nothing until it is told to."""
+
+    def __init__(self) -> None:
+        self.reading = asyncio.Event()
+        self.responses: list[pb.ExecuteResponse] = []
+
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
+
+    async def write(self, message: pb.ExecuteResponse) -> None:
+        await self.reading.wait()
+        self.responses.append(message)
+
+
+async def execute_on(
+    node: ScriptedNode, context: UnreadContext, batches: AsyncIterator[pb.ExecuteRequest]
+) -> None:
+    service = MetadataService(node)
+    method = ExecuteMethod(
+        operations={
+            "close_branches": service.close_branches,
+            "register_branches": service.register_branches,
+        },
+        reporter=FailureReporter(status=node.status, logger=structlog.get_logger()),
+        limits=node.limits,
+        clock=node.clock,
+        drain=DrainSignal(),
+    )
+    await method.execute(batches, Call(context, deadline_s=math.inf, ids=node.ids))
+
+
+BAD_CLOSES = pb.CloseBranchesRequest(closes=[pb.CloseSpec()] * 100)
+BAD_BRANCHES = pb.RegisterBranchesRequest(branches=[pb.BranchSpec()] * 100)
+
+
+@pytest.mark.parametrize(
+    ("item_", "timeout", "batches_begun"),
+    [
+        (pb.ExecuteItem(), Duration(seconds=-1), 4),  # refused as a whole
+        (pb.ExecuteItem(), None, 4),
+        (pb.ExecuteItem(close_branches=BAD_CLOSES), None, 1),  # each close has its own failure
+        (pb.ExecuteItem(register_branches=BAD_BRANCHES), None, 1),
+    ],
+)
+async def test_what_is_refused_is_bounded_like_all_else(
+    node: ScriptedNode, item_: pb.ExecuteItem, timeout: Duration | None, batches_begun: int
+) -> None:
+    """A client that does not read cannot make the node collect results without end."""
+    # semantics: W7
+    node.limits = replace(node.limits, execute_items_in_flight_max=40)
+    taken = 0
+
+    async def batches() -> AsyncIterator[pb.ExecuteRequest]:
+        nonlocal taken
+        for _ in range(10):
+            taken += 1
+            yield batch(*[item_] * 10, timeout=timeout)
+            await asyncio.sleep(0)
+
+    context = UnreadContext()
+    serving = asyncio.create_task(execute_on(node, context, batches()))
+    for _ in range(100):  # turns in which the reader could go on
+        await asyncio.sleep(0)
+    assert taken == batches_begun + (batches_begun > 1)  # it holds one that waits for room
+    context.reading.set()
+    await serving
+    assert sum(len(response.results) for response in context.responses) == 100
+
+
+async def test_the_largest_results_fit_their_messages(node: ScriptedNode) -> None:
+    """As long as ids and names may be, each close with a failure of its own."""
+    # semantics: W7
+    node.limits = replace(node.limits, execute_items_in_flight_max=10_000)
+    name = "\U000e0001" * 32  # 128 bytes, and more where they are told
+    closes = [pb.CloseSpec(branch_id=f"{i:0>128}", region=name) for i in range(1_000)]
+    outcomes = BranchesClosed((CloseOutcome.REGION_NOT_OF_BRANCH,) * 1_000)
+    node.answers["close_branches"] = (outcomes, Revision(42))
+    large = pb.ExecuteItem(close_branches=pb.CloseBranchesRequest(closes=closes))
+    branches = [pb.BranchSpec(branch_id=f"{i:0>128}", service="s") for i in range(1_000)]
+    small = pb.ExecuteItem(register_branches=pb.RegisterBranchesRequest(branches=branches))
+
+    async def batches() -> AsyncIterator[pb.ExecuteRequest]:
+        yield batch(small, small, small, small, large, large)
+
+    context = UnreadContext()
+    context.reading.set()
+    await execute_on(node, context, batches())
+    assert [len(response.results) for response in context.responses] == [4, 1, 1]
+    for response in context.responses:
+        assert GRPC_MESSAGE_BYTES_MAX / 3 < response.ByteSize() <= GRPC_MESSAGE_BYTES_MAX
 
 
 async def test_a_client_that_has_finished_still_gets_its_results(front: FrontEnd) -> None:
