@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -14,11 +16,11 @@ import grpc
 from rendezvous_raft.client._calls import CallDefaults, positive_seconds
 from rendezvous_raft.client._channel import parse_endpoints
 from rendezvous_raft.client._ids import IdFactory
-from rendezvous_raft.client._policy import Retries, RetryPolicy
+from rendezvous_raft.client._policy import Outcome, Retries, RetryPolicy
 from rendezvous_raft.client.arguments import Seconds
 from rendezvous_raft.client.hooks import Hooks
 from rendezvous_raft.context import RendezvousContext, Session, current_session, use_session
-from rendezvous_raft.errors import InvalidArgument
+from rendezvous_raft.errors import InvalidArgument, RendezvousError, Unavailable
 
 TransportT = TypeVar("TransportT")
 
@@ -180,3 +182,12 @@ class BaseClient(Generic[TransportT]):
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the client is closed")
+
+    def _outcome(self, error: RendezvousError) -> Outcome:
+        """What the policy is told of a failed attempt; of a closed client there is no other."""
+        return Outcome(error, math.inf if self._closed else time.monotonic())
+
+    def _check_may_attempt(self) -> None:
+        """Ends a call whose client was closed since it began."""
+        if self._closed:
+            raise Unavailable("not sent: the client was closed")
