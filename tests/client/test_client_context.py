@@ -19,6 +19,7 @@ from rendezvous_raft.errors import (
     DeadlineExceeded,
     InternalError,
     InvalidArgument,
+    LimitExceeded,
     PermissionDenied,
     RendezvousError,
 )
@@ -130,6 +131,26 @@ async def test_the_first_call_with_a_branch_may_fail_while_another_is_on_its_way
         assert request.context.unacknowledged == ("b",)
         with pytest.raises(DeadlineExceeded):
             await second
+
+
+async def test_a_wait_names_what_to_await_when_too_much_is_on_its_way(
+    node: FakeNode, open_client: OpenClient
+) -> None:
+    """To leave a branch out could hide a write; the node would blame a field nobody gave."""
+    # semantics: R1.1
+    client = open_client(node)
+    with client.request("r"):
+        session = current_session()
+        assert session is not None
+        session.begin(f"b{n}" for n in range(65))
+        with pytest.raises(LimitExceeded, match="await or repeat") as caught:
+            await call(client, "wait_request")
+        assert caught.value.definite
+        assert caught.value.details["limit"] == "required_branches_max"
+        assert node.received == []
+        session.acknowledge(["b7"], revision=3)
+        await call(client, "wait_request")
+        assert len(node.received[0].required_branches) == 64
 
 
 @pytest.mark.parametrize("timed_out", [False, True])
