@@ -4,7 +4,9 @@ A `RendezvousContext` is an immutable value with one text form for every carrier
 attributes, fields of a row). The current one lives in a context variable. The variable holds a
 `Session`, a small cell that the tasks and threads of one request share, so that what a child task
 learns from a reply is seen by the parent that sends the notification; `current_context()` is an
-immutable look at it.
+immutable look at it. Tasks and `asyncio.to_thread` take the variable along. A plain thread, or one
+of an executor, does not and would be outside of the request: start it with
+`contextvars.copy_context().run`.
 
 A context is a hint and no identity: a forged revision can only make its sender wait.
 """
@@ -137,63 +139,99 @@ class RendezvousContext:
         return None
 
 
+class _Progress:
+    """What is known of a request in this process; every access holds the lock."""
+
+    __slots__ = ("lock", "min_revision", "registrations")
+
+    def __init__(self, context: RendezvousContext) -> None:
+        self.lock = threading.Lock()
+        self.min_revision = context.min_revision
+        self.registrations = dict.fromkeys(context.unacknowledged, 1)
+        """Calls that registered each branch and are on their way or ended with an unknown outcome.
+        Only the last one that certainly failed may say that the branch does not exist."""
+
+
 class Session:
     """The living context of one request in this process, shared by its tasks and threads."""
 
-    __slots__ = ("_lock", "_min_revision", "_unacknowledged", "request_id", "zone")
+    __slots__ = ("_progress", "request_id", "zone")
 
     def __init__(self, context: RendezvousContext) -> None:
         self.request_id = context.request_id
         self.zone = context.zone
-        self._lock = threading.Lock()
-        self._min_revision = context.min_revision
-        self._unacknowledged = dict.fromkeys(context.unacknowledged)
+        self._progress = _Progress(context)
+
+    def in_zone(self, zone: str | None) -> Session:
+        """The same request in another zone: what one of them learns, both know."""
+        session = Session(RendezvousContext(self.request_id, zone))
+        session._progress = self._progress
+        return session
 
     @property
     def context(self) -> RendezvousContext:
         """The context as it is now."""
-        with self._lock:
+        progress = self._progress
+        with progress.lock:
             return RendezvousContext(
-                self.request_id, self.zone, self._min_revision, tuple(self._unacknowledged)
+                self.request_id, self.zone, progress.min_revision, tuple(progress.registrations)
             )
 
     @property
     def min_revision(self) -> int:
         """Highest revision seen."""
-        return self._min_revision
+        return self._progress.min_revision
 
     @property
     def unacknowledged(self) -> tuple[str, ...]:
         """Branches on their way, oldest first."""
-        with self._lock:
-            return tuple(self._unacknowledged)
+        with self._progress.lock:
+            return tuple(self._progress.registrations)
 
     def fold(self, revision: int) -> None:
         """Keeps the higher of the known revision and this one."""
-        with self._lock:
-            self._min_revision = max(self._min_revision, min(revision, _REVISION_MAX))
+        with self._progress.lock:
+            self._fold(revision)
 
-    def begin(self, branch_ids: Iterable[str]) -> tuple[str, ...]:
-        """The registration of these branches is about to be sent; returns those that are new.
+    def begin(self, branch_ids: Iterable[str]) -> None:
+        """A call that registers these branches is about to be sent.
 
-        One that is not new was sent before, with an outcome that is still unknown.
+        Raises:
+            LimitExceeded: Too many are on their way; nothing was begun.
         """
-        with self._lock:
-            new = tuple(name for name in branch_ids if name not in self._unacknowledged)
-            begun = self._unacknowledged | dict.fromkeys(new)
+        with self._progress.lock:
+            begun = dict(self._progress.registrations)
+            for branch_id in branch_ids:
+                begun[branch_id] = begun.get(branch_id, 0) + 1
             # Registrations with an unknown outcome stay, so the number needs a bound.
             if len(begun) > _UNACKNOWLEDGED_MAX:
                 raise _too_much("branches_per_request_max", len(begun))
-            self._unacknowledged = begun
-            return new
+            self._progress.registrations = begun
 
     def acknowledge(self, branch_ids: Iterable[str], *, revision: int) -> None:
-        """These branches are registered at `revision`, or, with 0, certainly are not."""
+        """These branches are registered at `revision`."""
         # One critical section: a context taken between the two steps would know of neither.
-        with self._lock:
-            self._min_revision = max(self._min_revision, min(revision, _REVISION_MAX))
+        with self._progress.lock:
+            self._fold(revision)
             for branch_id in branch_ids:
-                self._unacknowledged.pop(branch_id, None)
+                self._progress.registrations.pop(branch_id, None)
+
+    def withdraw(self, branch_ids: Iterable[str]) -> None:
+        """A call that was begun with these branches certainly did not register them.
+
+        One of them is forgotten when no other call may have registered it.
+        """
+        with self._progress.lock:
+            registrations = self._progress.registrations
+            for branch_id in branch_ids:
+                if registrations.get(branch_id, 0) > 1:
+                    registrations[branch_id] -= 1
+                else:
+                    registrations.pop(branch_id, None)
+
+    def _fold(self, revision: int) -> None:
+        known = self._progress.min_revision
+        self._progress.min_revision = max(known, min(revision, _REVISION_MAX))
 
 
 _current: ContextVar[Session | None] = ContextVar("rendezvous_session", default=None)
@@ -228,7 +266,13 @@ def use_context(context: RendezvousContext | None) -> Generator[Session | None]:
         ...     current_context().min_revision
         7
     """
-    session = None if context is None else Session(context)
+    with use_session(None if context is None else Session(context)) as session:
+        yield session
+
+
+@contextmanager
+def use_session(session: Session | None) -> Generator[Session | None]:
+    """Makes a session the current one inside the block, for the client."""
     token = _current.set(session)
     try:
         yield session

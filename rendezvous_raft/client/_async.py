@@ -25,7 +25,7 @@ from rendezvous_raft.client._calls import (
     ResultT,
 )
 from rendezvous_raft.client._errors import error_from_call
-from rendezvous_raft.client._policy import Attempt, CallKind, Outcome, finish
+from rendezvous_raft.client._policy import Attempt, CallKind, finish
 from rendezvous_raft.client.arguments import Seconds
 from rendezvous_raft.client.hooks import AttemptEnded, AttemptStarted
 from rendezvous_raft.client.results import (
@@ -207,9 +207,7 @@ class AsyncClient(AsyncMethods):
                 try:
                     answer = await self._observed_attempt(call, attempt)
                 except RendezvousError as error:
-                    if self._closed:
-                        raise
-                    attempt = plan.send(Outcome(error, time.monotonic()))
+                    attempt = plan.send(self._outcome(error))
                 else:
                     finish(plan, time.monotonic())
                     return call.succeed(answer)
@@ -236,7 +234,7 @@ class AsyncClient(AsyncMethods):
             hooks.attempt_ended(AttemptEnded(name, endpoint, number, seconds, failure))
 
     async def _attempt(self, call: Call[AnswerT, ResultT], attempt: Attempt) -> AnswerT:
-        self._check_open()
+        self._check_may_attempt()
         transport = self._transport_here()
         method = call.method
         timeout_s = call.rpc_timeout_s(attempt.deadline - time.monotonic())

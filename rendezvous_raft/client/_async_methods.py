@@ -161,11 +161,15 @@ class AsyncMethods(BaseClient[AsyncTransport]):
             waiter_service: The service of the caller, for waits that wait for each other.
             wait_dependencies: Look at the transitive dependants of the services too.
             timeout: Time for the whole wait; None or 0: the most that a node allows (300 s).
-            required_branches: Branches that must be known first; None: those of the context that
-                are on their way.
+            required_branches: Branches that must be known first, at most 64; None: those of the
+                context that are on their way.
             await_registration: How long to wait for a request, service, region or tag not used yet.
             min_revision: None: the revision of the context.
             consistency: None: SESSION with a least revision, else LINEARIZABLE.
+
+        Raises:
+            LimitExceeded: More than 64 registrations of the request are on their way or ended with
+                an unknown outcome. Await some, or repeat those with the same branch ids.
         """
         scope = _reads.scope(
             self._defaults,

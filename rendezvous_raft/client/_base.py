@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -14,11 +16,11 @@ import grpc
 from rendezvous_raft.client._calls import CallDefaults, positive_seconds
 from rendezvous_raft.client._channel import parse_endpoints
 from rendezvous_raft.client._ids import IdFactory
-from rendezvous_raft.client._policy import Retries, RetryPolicy
+from rendezvous_raft.client._policy import Outcome, Retries, RetryPolicy
 from rendezvous_raft.client.arguments import Seconds
 from rendezvous_raft.client.hooks import Hooks
-from rendezvous_raft.context import RendezvousContext, Session, current_session, use_context
-from rendezvous_raft.errors import InvalidArgument
+from rendezvous_raft.context import RendezvousContext, Session, current_session, use_session
+from rendezvous_raft.errors import InvalidArgument, RendezvousError, Unavailable
 
 TransportT = TypeVar("TransportT")
 
@@ -27,8 +29,10 @@ class RequestScope:
     """A block in which one request is the current one; for `with` and `async with` alike.
 
     It does no I/O: the first registration registers the request. A request inside another one
-    inherits the revision seen so far, and, if it is the same request, its zone and the branches on
-    their way; at the end the outer one learns what the inner one saw.
+    begins with the revision seen so far, and the outer one learns at the end how far the inner one
+    saw. If it is the same request, it is the same living context: whatever one block sees or has on
+    its way, the other knows at once; only the zone may differ. Tasks that are started in the block
+    belong to the request; for threads see `rendezvous_raft.context`.
     """
 
     def __init__(self, request_id: str, *, zone: str | None) -> None:
@@ -50,17 +54,13 @@ class RequestScope:
         if self._block is not None:
             raise RuntimeError("a request is entered once")
         self._outer = outer = current_session()
-        zone, revision = self._zone, 0
-        unacknowledged: tuple[str, ...] = ()
-        if outer is not None:
-            inherited = outer.context
-            revision = inherited.min_revision
-            if inherited.request_id == self.request_id:
-                zone = inherited.zone if zone is None else zone
-                unacknowledged = inherited.unacknowledged
-        context = RendezvousContext(self.request_id, zone, revision, unacknowledged)
-        self._block = use_context(context)
-        self._session = self._block.__enter__()
+        if outer is not None and outer.request_id == self.request_id:
+            self._session = outer.in_zone(outer.zone if self._zone is None else self._zone)
+        else:
+            revision = 0 if outer is None else outer.min_revision
+            self._session = Session(RendezvousContext(self.request_id, self._zone, revision))
+        self._block = use_session(self._session)
+        self._block.__enter__()
         return self
 
     def __exit__(
@@ -72,14 +72,8 @@ class RequestScope:
         if self._block is None:
             raise RuntimeError("the request has not been entered")
         self._block.__exit__(exc_type, exc_value, traceback)
-        if self._outer is None or self._session is None:
-            return
-        seen = self._session.context
-        if self._outer.request_id == seen.request_id:
-            settled = set(self._outer.unacknowledged).difference(seen.unacknowledged)
-            self._outer.acknowledge(settled, revision=seen.min_revision)
-            self._outer.begin(seen.unacknowledged)
-        self._outer.fold(seen.min_revision)
+        if self._outer is not None and self._session is not None:
+            self._outer.fold(self._session.min_revision)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -188,3 +182,12 @@ class BaseClient(Generic[TransportT]):
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the client is closed")
+
+    def _outcome(self, error: RendezvousError) -> Outcome:
+        """What the policy is told of a failed attempt; of a closed client there is no other."""
+        return Outcome(error, math.inf if self._closed else time.monotonic())
+
+    def _check_may_attempt(self) -> None:
+        """Ends a call whose client was closed since it began."""
+        if self._closed:
+            raise Unavailable("not sent: the client was closed")

@@ -91,12 +91,11 @@ class Call(Generic[AnswerT, ResultT]):
     """Branches that this wait requires."""
     blocking: bool = False
     """The node may hold the call back: it gets all the time there is, and a call of its own."""
-    _begun: tuple[str, ...] = ()
 
     def begin(self) -> None:
         """Before the first attempt."""
         if self.registering and self.session is not None:
-            self._begun = self.session.begin(self.registering)
+            self.session.begin(self.registering)
 
     def rpc_timeout_s(self, remaining_s: float) -> float:
         """Time-out of the RPC of an attempt that has `remaining_s`; a wait is told of it."""
@@ -125,8 +124,8 @@ class Call(Generic[AnswerT, ResultT]):
             return
         if error.revision is not None:
             self.session.fold(error.revision)
-        if error.definite and self._begun:
-            self.session.acknowledge(self._begun, revision=0)
+        if error.definite and self.registering:
+            self.session.withdraw(self.registering)
 
 
 @dataclass(frozen=True, slots=True)

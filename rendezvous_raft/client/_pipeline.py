@@ -138,11 +138,11 @@ class Pipeline:
         self._waiting[self._sequence] = write
         self._wake()
         try:
-            async with asyncio.timeout(timeout_s):
-                result = await write.result
-        except TimeoutError:
-            never_sent = write.batch is None
-            raise deadline_passed(is_read=never_sent) from None
+            # It leaves the future alone: a result that comes as the time ends is still the result.
+            await asyncio.wait((write.result,), timeout=timeout_s)
+            if not write.result.done():
+                raise deadline_passed(is_read=write.sequence in self._waiting)
+            result = write.result.result()
         finally:
             self._writes -= 1
             self._leave(write)
@@ -163,6 +163,8 @@ class Pipeline:
     def _leave(self, write: _Write) -> None:
         """Cancelled, timed out or answered: nothing of the write stays behind."""
         self._waiting.pop(write.sequence, None)
+        if not write.result.cancel():
+            write.result.exception()  # else one that a cancelled caller never sees is logged
         for stream in self._streams:
             if write.sequence in stream.out and stream.forget(write):
                 self._wakeup.set()

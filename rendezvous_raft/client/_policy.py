@@ -86,7 +86,7 @@ class Outcome:
     error: RendezvousError | None
     """None when it succeeded."""
     now: float
-    """Monotonic seconds."""
+    """Monotonic seconds; infinite: there shall be no other attempt."""
 
 
 class RetryBudget:

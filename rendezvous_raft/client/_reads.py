@@ -28,8 +28,8 @@ from rendezvous_raft.client._calls import (
 )
 from rendezvous_raft.client.arguments import MemberSpec, Seconds
 from rendezvous_raft.context import Session, current_session
-from rendezvous_raft.errors import InvalidArgument
-from rendezvous_raft.limits import NodeLimits
+from rendezvous_raft.errors import InvalidArgument, LimitExceeded
+from rendezvous_raft.limits import REQUIRED_BRANCHES_MAX, NodeLimits
 from rendezvous_raft.types import Consistency, Status
 
 _WAIT_S_MAX = NodeLimits().wait_timeout_ms_max / 1_000
@@ -57,12 +57,16 @@ def wait_request(
     min_revision: int | None,
     consistency: Consistency | None,
 ) -> Call[pb.WaitRequestResponse, results.WaitResult]:
-    """Builds WaitRequest; its `timeout` is set anew for each attempt."""
+    """Builds WaitRequest; its `timeout` is set anew for each attempt.
+
+    Raises:
+        LimitExceeded: More registrations are on their way than a wait can require.
+    """
     chosen, session = find_request(request_id)
     if required_branches is not None:
         required = tuple(names("required_branches", required_branches))
     else:
-        required = session.unacknowledged if session is not None else ()
+        required = _on_their_way(session)
     request = pb.WaitRequestRequest(
         request_id=chosen,
         scope=scope,
@@ -80,6 +84,25 @@ def wait_request(
         required=required if session is not None else (),
         blocking=True,
     )
+
+
+def _on_their_way(session: Session | None) -> tuple[str, ...]:
+    """The branches that a wait requires by itself. To leave one out could hide a write."""
+    if session is None:
+        return ()
+    branches = session.unacknowledged
+    if len(branches) > REQUIRED_BRANCHES_MAX:
+        raise LimitExceeded(
+            f"required_branches: {len(branches)} registrations of this request are on their way or"
+            f" ended with an unknown outcome, and a wait can require {REQUIRED_BRANCHES_MAX};"
+            " await or repeat some of them before the wait",
+            details={
+                "field": "required_branches",
+                "limit": "required_branches_max",
+                "value": str(len(branches)),
+            },
+        )
+    return branches
 
 
 def scope(

@@ -22,7 +22,7 @@ from rendezvous_raft.client._calls import (
     ResultT,
 )
 from rendezvous_raft.client._errors import FailedCall, error_from_call
-from rendezvous_raft.client._policy import Attempt, CallKind, Outcome, finish
+from rendezvous_raft.client._policy import Attempt, CallKind, finish
 from rendezvous_raft.client._sync_methods import SyncMethods
 from rendezvous_raft.client._sync_transport import SyncTransport
 from rendezvous_raft.client.arguments import Seconds
@@ -166,6 +166,7 @@ class Client(SyncMethods):
 
     def _stream(self, method: Method[AnswerT], request: Message) -> Generator[tuple[str, AnswerT]]:
         """The messages of one stream, each with the endpoint that sent it."""
+        self._check_open()
         transport = self._transport_here()
         endpoint = self._retries.endpoints.choose(time.monotonic())
         with transport.lines.line(endpoint, is_long=True) as line:
@@ -182,6 +183,7 @@ class Client(SyncMethods):
                 stream.cancel()
 
     def _call(self, call: Call[AnswerT, ResultT]) -> ResultT:
+        self._check_open()
         transport = self._transport_here()
         now = time.monotonic()
         plan = self._retries.attempts(
@@ -196,9 +198,7 @@ class Client(SyncMethods):
                 try:
                     answer = self._observed_attempt(call, attempt)
                 except RendezvousError as error:
-                    if self._closed:
-                        raise
-                    attempt = plan.send(Outcome(error, time.monotonic()))
+                    attempt = plan.send(self._outcome(error))
                 else:
                     finish(plan, time.monotonic())
                     return call.succeed(answer)
@@ -223,6 +223,7 @@ class Client(SyncMethods):
             hooks.attempt_ended(AttemptEnded(name, endpoint, number, seconds, failure))
 
     def _attempt(self, call: Call[AnswerT, ResultT], attempt: Attempt) -> AnswerT:
+        self._check_may_attempt()
         transport = self._transport_here()
         timeout_s = call.rpc_timeout_s(attempt.deadline - time.monotonic())
         try:
@@ -233,11 +234,10 @@ class Client(SyncMethods):
             is_read = call.method.kind is CallKind.READ
             raise error_from_call(_failed_call(error), is_read=is_read) from error
         except ValueError:
-            self._check_open()  # the channel refuses when another thread has just closed it
+            self._check_may_attempt()  # the channel refuses when another thread has just closed it
             raise
 
     def _transport_here(self) -> SyncTransport:
-        self._check_open()
         pid = os.getpid()
         transport = self._transports.get(pid)
         if transport is None:

@@ -45,8 +45,14 @@ class SyncTransport:
         """Wakes the calls that pause before their next attempt."""
 
     def channel(self, endpoint: str, line: int = 0) -> grpc.Channel:
-        """A channel to an endpoint; each line has a connection of its own."""
+        """A channel to an endpoint; each line has a connection of its own.
+
+        Raises:
+            ValueError: It was closed; a channel that is closed says the same.
+        """
         with self._lock:
+            if self.closed.is_set():
+                raise ValueError("the connections were closed")
             channel = self._channels.get((endpoint, line))
             if channel is None:
                 if self._credentials is None:
@@ -76,7 +82,7 @@ class SyncTransport:
 
     def close(self) -> None:
         """Ends everything that is open."""
-        self.closed.set()
         with self._lock:
+            self.closed.set()
             for channel in self._channels.values():
                 channel.close()

@@ -15,7 +15,7 @@ import grpc.aio
 from rendezvous_raft._proto.rendezvous.v1 import admin_service_pb2 as admin
 from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
 from rendezvous_raft._proto.rendezvous.v1 import types_pb2 as types
-from rendezvous_raft.errors import RendezvousError, all_error_classes
+from rendezvous_raft.errors import PermissionDenied, RendezvousError, all_error_classes
 
 Context = grpc.aio.ServicerContext
 WRITES = {
@@ -84,11 +84,15 @@ class Hang:
     """No answer until the call is cancelled."""
 
 
+class Refuse:
+    """A refusal, when the test says so."""
+
+
 class Die:
     """The node stops while it holds the call."""
 
 
-Step = RendezvousError | ChannelFault | type[Hang] | type[Die] | Any
+Step = RendezvousError | ChannelFault | type[Hang] | type[Refuse] | type[Die] | Any
 """What a call meets: an error, a fault, silence, or the message to answer."""
 
 
@@ -105,6 +109,7 @@ class FakeNode:
         self.hold = asyncio.Event()
         """Results of streams are held back until it is set."""
         self.hold.set()
+        self.refuse = asyncio.Event()
         self.batch_arrived = asyncio.Event()
         self.call_arrived = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -148,6 +153,10 @@ class FakeNode:
             await context.abort(status_of(step), step.message, metadata_of(step))
         if isinstance(step, ChannelFault):
             await context.abort(step.status, step.message)
+        if step is Refuse:
+            await self.refuse.wait()
+            step = PermissionDenied("no")
+            await context.abort(status_of(step), step.message, metadata_of(step))
         if step is Die:
             self._dying = asyncio.create_task(self.stop())
         if step is Hang or step is Die:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fake_node import FakeNode, Hang
+from fake_node import FakeNode, Hang, Refuse
 from twins import OpenClient, call
 
 from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
 from rendezvous_raft._proto.rendezvous.v1 import types_pb2 as types
 from rendezvous_raft.client import (
     BranchSpec,
+    Client,
 )
-from rendezvous_raft.context import RendezvousContext, current_context, use_context
+from rendezvous_raft.context import RendezvousContext, current_context, current_session, use_context
 from rendezvous_raft.errors import (
     DeadlineExceeded,
     InternalError,
     InvalidArgument,
+    LimitExceeded,
     PermissionDenied,
     RendezvousError,
 )
@@ -108,6 +110,49 @@ async def test_a_definite_failure_does_not_clear_an_earlier_doubt(
         assert request.context.unacknowledged == ()
 
 
+async def test_the_first_call_with_a_branch_may_fail_while_another_is_on_its_way(
+    node: FakeNode, open_client: OpenClient
+) -> None:
+    """The failure of the call that began first was taken for the fate of both."""
+    # semantics: R1.1
+    client = open_client(node, pipeline=False)
+    node.script["RegisterBranch"].extend([Refuse, Hang])
+    with client.request("r") as request:
+        first = asyncio.create_task(call(client, "register_branch", "s", branch_id="b"))
+        await node.call_arrived.wait()
+        node.call_arrived.clear()
+        second = asyncio.create_task(
+            call(client, "register_branch", "s", branch_id="b", timeout=0.5)
+        )
+        await node.call_arrived.wait()
+        node.refuse.set()
+        with pytest.raises(PermissionDenied):
+            await first
+        assert request.context.unacknowledged == ("b",)
+        with pytest.raises(DeadlineExceeded):
+            await second
+
+
+async def test_a_wait_names_what_to_await_when_too_much_is_on_its_way(
+    node: FakeNode, open_client: OpenClient
+) -> None:
+    """To leave a branch out could hide a write; the node would blame a field nobody gave."""
+    # semantics: R1.1
+    client = open_client(node)
+    with client.request("r"):
+        session = current_session()
+        assert session is not None
+        session.begin(f"b{n}" for n in range(65))
+        with pytest.raises(LimitExceeded, match="await or repeat") as caught:
+            await call(client, "wait_request")
+        assert caught.value.definite
+        assert caught.value.details["limit"] == "required_branches_max"
+        assert node.received == []
+        session.acknowledge(["b7"], revision=3)
+        await call(client, "wait_request")
+        assert len(node.received[0].required_branches) == 64
+
+
 @pytest.mark.parametrize("timed_out", [False, True])
 async def test_a_finished_wait_knows_its_required_branches(
     node: FakeNode, open_client: OpenClient, timed_out: bool
@@ -175,6 +220,28 @@ async def test_without_a_request_a_read_is_refused(
     with pytest.raises(InvalidArgument, match="request_id"):
         await call(client, name)
     assert not node.received
+
+
+def test_blocks_of_one_request_share_what_is_on_its_way() -> None:
+    """A block that ended dropped what others had begun meanwhile, and brought back the settled."""
+    # semantics: R1.1
+    client = Client("127.0.0.1:1")
+    with client.request("r"):
+        outer = current_session()
+        assert outer is not None
+        outer.begin(["kept", "settled"])
+        with client.request("r", zone="z") as block:
+            inner = current_session()
+            assert inner is not None
+            assert block.context == RendezvousContext("r", "z", 0, ("kept", "settled"))
+            inner.begin(["from-inside"])
+            outer.begin(["from-outside"])
+            outer.withdraw(["settled"])
+            on_their_way = ("kept", "from-inside", "from-outside")
+            assert inner.unacknowledged == outer.unacknowledged == on_their_way
+            inner.acknowledge(["kept"], revision=5)
+        assert outer.context == RendezvousContext("r", None, 5, ("from-inside", "from-outside"))
+    assert current_session() is None
 
 
 async def test_requests_nest(node: FakeNode, open_client: OpenClient) -> None:

@@ -6,8 +6,8 @@ import asyncio
 
 import grpc
 import pytest
-from fake_node import FakeNode, Hang
-from twins import OpenClient, call, close, collect
+from fake_node import ChannelFault, FakeNode, Hang
+from twins import OpenClient, Twin, call, close, collect
 
 from rendezvous_raft.client import (
     AttemptEnded,
@@ -16,6 +16,7 @@ from rendezvous_raft.client import (
 )
 from rendezvous_raft.errors import (
     Disconnected,
+    NoLeader,
     OutcomeUnknown,
     RendezvousError,
     Unavailable,
@@ -73,6 +74,56 @@ async def test_closing_ends_calls_in_progress(
     await close(client)
     with pytest.raises(error):
         await pending
+
+
+class ClosingHooks(Hooks):
+    """Another task or thread closes the client about its second attempt."""
+
+    def __init__(self, *, before: bool) -> None:
+        self.client: Twin | None = None
+        self._before = before
+
+    def attempt_started(self, fact: AttemptStarted) -> None:
+        self._close(fact.number == 2 and self._before)
+
+    def attempt_ended(self, fact: AttemptEnded) -> None:
+        self._close(fact.number == 2)
+
+    def _close(self, now: bool) -> None:
+        if now and self.client is not None:
+            self.client._closed = True
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before-attempt", "after-attempt"])
+async def test_closing_does_not_make_a_write_definite_that_may_have_been_done(
+    node: FakeNode, open_client: OpenClient, before: bool
+) -> None:
+    """What the second attempt ends with says nothing of the first."""
+    # semantics: R1.1
+    hooks = ClosingHooks(before=before)
+    hooks.client = client = open_client(node, hooks=hooks)
+    node.script["RegisterBranch"].extend(
+        [ChannelFault(grpc.StatusCode.UNAVAILABLE), NoLeader("none")]
+    )
+    with client.request("r") as request:
+        with pytest.raises(Disconnected) as caught:
+            await call(client, "register_branch", "s", branch_id="b")
+        assert not caught.value.definite
+        assert request.context.unacknowledged == ("b",)
+    assert len(node.received) == (1 if before else 2)
+
+
+async def test_closing_between_attempts_ends_a_call_with_an_error_of_its_own(
+    node: FakeNode, open_client: OpenClient
+) -> None:
+    hooks = ClosingHooks(before=True)
+    hooks.client = client = open_client(node, hooks=hooks)
+    node.script["RegisterBranch"].append(NoLeader("none"))
+    with client.request("r") as request:
+        with pytest.raises(Unavailable, match="the client was closed") as caught:
+            await call(client, "register_branch", "s", branch_id="b")
+        assert caught.value.definite
+        assert request.context.unacknowledged == ()
 
 
 async def test_the_representation_shows_no_secrets(node: FakeNode, open_client: OpenClient) -> None:

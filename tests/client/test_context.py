@@ -218,10 +218,24 @@ def test_threads_of_a_request_share_what_they_learn() -> None:
 def test_acknowledged_branches_are_covered_by_the_revision() -> None:
     with use_context(RendezvousContext("r", unacknowledged=("a",))) as session:
         assert session is not None
-        assert session.begin(["a", "b"]) == ("b",)
+        session.begin(["a", "b"])
         assert session.unacknowledged == ("a", "b")
         session.acknowledge(["a"], revision=8)
         assert session.context == RendezvousContext("r", None, 8, ("b",))
+
+
+def test_a_branch_is_on_its_way_until_the_last_call_that_registers_it_has_failed() -> None:
+    # semantics: R1.1
+    with use_context(RendezvousContext("r", unacknowledged=("sent",))) as session:
+        assert session is not None
+        session.begin(["b", "sent"])
+        session.begin(["b"])
+        session.withdraw(["b", "sent"])
+        assert session.unacknowledged == ("sent", "b")
+        session.withdraw(["b"])
+        assert session.unacknowledged == ("sent",)
+        session.withdraw(["b"])
+        assert session.unacknowledged == ("sent",)
 
 
 def test_branches_on_their_way_are_bounded() -> None:
@@ -230,4 +244,5 @@ def test_branches_on_their_way_are_bounded() -> None:
         session.begin(str(n) for n in range(10_000))
         with pytest.raises(LimitExceeded):
             session.begin(["one-more"])
+        session.begin(["0"])  # no new one
         assert len(session.unacknowledged) == 10_000

@@ -261,6 +261,26 @@ async def test_a_write_that_never_left_was_not_done(
     assert rig.stream.sizes() == []
 
 
+@pytest.mark.parametrize("result_first", [True, False])
+async def test_a_result_that_comes_as_the_time_ends_is_the_result(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, result_first: bool
+) -> None:
+    """It was said of such a write that it certainly had not been done."""
+    (write,) = rig.start(timeout_s=30.0)
+    await turns()
+    loop = asyncio.get_running_loop()
+    late = loop.time() + 60.0
+    monkeypatch.setattr(loop, "time", lambda: late)
+    if result_first:  # the loop is told of it before the timer
+        rig.stream.answer(1)
+    else:  # the timer comes before what reads the stream
+        loop.call_soon(rig.stream.answer, 1)
+    assert (await write).close_branch.revision == 1
+    assert rig.pipeline._writes == 0
+    assert rig.pipeline._stream is not None
+    assert rig.pipeline._stream.batches_out == 0
+
+
 async def test_writes_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_pipeline, "WRITES_MAX", 2)
     first = rig.start(2)
