@@ -73,9 +73,9 @@ class WaitQuery:
     """Already capped; counts from the begin of the call."""
     required_branches: tuple[BranchId, ...] = ()
     await_registration_s: float = 0.0
+    freshness: Freshness = Freshness()
     await_place: bool = False
     """Whether services are awaited in the region (`queries.recognise`), not each by itself."""
-    freshness: Freshness = Freshness()
 
 
 @value
