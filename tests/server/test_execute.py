@@ -110,8 +110,8 @@ async def test_one_items_fault_is_its_own(front: FrontEnd) -> None:
     call = front.stub.Execute()
     faulty = [item(1, "taken"), item(2, "not an id"), pb.ExecuteItem(sequence=3), item(4, "bug")]
     close = pb.CloseBranchRequest(close=pb.CloseSpec(branch_id="b"))
-    await call.write(batch(*faulty, pb.ExecuteItem(sequence=5, close_branch=close)))
     with capture_logs() as logs:
+        await call.write(batch(*faulty, pb.ExecuteItem(sequence=5, close_branch=close)))
         results = {result.sequence: result for result in await finish(call)}
     codes = {sequence: result.failure.code for sequence, result in results.items()}
     assert codes == {1: "conflict", 2: "invalid", 3: "invalid", 4: "internal", 5: ""}
