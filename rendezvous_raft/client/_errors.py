@@ -93,16 +93,18 @@ def error_from_call(call: FailedCall, *, is_read: bool) -> RendezvousError:
 
 
 def error_from_failure(failure: Failure, *, revision: int | None = None) -> RendezvousError:
-    """The exception for a failure inside a batch."""
+    """The exception for a failure inside a batch; what it says of leader and revision is used."""
+    details = dict(failure.details)
+    leader, own_revision = details.pop("leader", ""), _revision(details.pop("revision", ""))
     return _error(
         failure.code,
         failure.message,
         fallback=InternalError,
         definite=failure.definite,
         retryable=failure.retryable,
-        leader=failure.details.get("leader") or None,
-        revision=revision,
-        details=dict(failure.details),
+        leader=leader or None,
+        revision=own_revision if revision is None else revision,
+        details=details,
     )
 
 

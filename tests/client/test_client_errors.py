@@ -74,6 +74,15 @@ def test_a_failure_of_a_batch_round_trips(error: RendezvousError) -> None:
     assert same(error_from_failure(failure_of(error), revision=41), error)
 
 
+def test_a_failure_of_a_batch_says_who_leads_and_what_was_applied() -> None:
+    said = {"leader": "127.0.0.1:7600", "revision": "812", "field": "x"}
+    error = error_from_failure(Failure(code="no_leader", message="x", details=said))
+    assert (error.leader, error.revision, error.details) == ("127.0.0.1:7600", 812, {"field": "x"})
+    odd = error_from_failure(Failure(code="no_leader", details={"leader": "", "revision": "-7"}))
+    assert (odd.leader, odd.revision, odd.details) == (None, None, {})
+    assert error_from_failure(Failure(details={"revision": "7"}), revision=41).revision == 41
+
+
 @pytest.mark.parametrize("status", [s for s in grpc.StatusCode if s is not grpc.StatusCode.OK])
 def test_a_status_without_our_metadata_came_from_the_channel(status: grpc.StatusCode) -> None:
     read = error_from_call(Ended(status), is_read=True)

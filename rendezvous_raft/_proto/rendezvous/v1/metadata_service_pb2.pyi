@@ -602,7 +602,7 @@ class ExecuteRequest(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExecuteItem]:
-        """The writes, at most 1,000."""
+        """The writes, at most 1,000; more end the stream with INVALID_ARGUMENT."""
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
