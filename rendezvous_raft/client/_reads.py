@@ -23,8 +23,8 @@ from rendezvous_raft.client._calls import (
     Call,
     CallDefaults,
     names,
-    optional_duration,
-    seconds,
+    optional_seconds,
+    wait_margin_s,
 )
 from rendezvous_raft.client.arguments import MemberSpec, Seconds
 from rendezvous_raft.context import Session, current_session
@@ -57,7 +57,7 @@ def wait_request(
     min_revision: int | None,
     consistency: Consistency | None,
 ) -> Call[pb.WaitRequestResponse, results.WaitResult]:
-    """Builds WaitRequest; its `timeout` is set anew for each attempt.
+    """Builds WaitRequest; its times are set anew for each attempt.
 
     Raises:
         LimitExceeded: More registrations are on their way than a wait can require.
@@ -71,18 +71,18 @@ def wait_request(
         request_id=chosen,
         scope=scope,
         required_branches=required,
-        await_registration=optional_duration("await_registration", await_registration),
         min_revision=least_revision(min_revision),
         consistency=CONSISTENCIES[consistency],
     )
-    asked_s = 0.0 if timeout is None else seconds("timeout", timeout)
+    asked_s = optional_seconds("timeout", timeout) or _WAIT_S_MAX
     return Call(
         WAIT_REQUEST,
         request,
         _answers.waited,
-        asked_s or _WAIT_S_MAX,
+        asked_s + wait_margin_s(asked_s),
         required=required if session is not None else (),
-        blocking=True,
+        blocking_s=asked_s,
+        await_registration_s=optional_seconds("await_registration", await_registration),
     )
 
 

@@ -86,8 +86,8 @@ class Client(SyncMethods):
         It is one stream and does not resume: when it breaks it raises, the failed endpoint is left
         alone for a moment, and the caller subscribes again. With `resume_revision`, the revision of
         the last event handled, branches registered up to it are not listed again. A stream lasts
-        an hour at most and then ends with `DeadlineExceeded`. Closing the generator ends it, and so
-        does closing the client, from any thread.
+        an hour at most and then ends with a `DeadlineExceeded` that is `retryable`. Closing the
+        generator ends it, and so does closing the client, from any thread.
 
         Args:
             service: Must not be empty.
@@ -131,7 +131,8 @@ class Client(SyncMethods):
 
         Changes in quick succession come as one. The arguments are those of `describe_request`. It
         is one stream of one node and does not resume: when it breaks it raises, and the caller
-        watches again. It lasts an hour at most and then ends with `DeadlineExceeded`.
+        watches again. It lasts an hour at most and then ends with a `DeadlineExceeded` that is
+        `retryable`.
 
         Args:
             request_id: None: the request of the context.
@@ -176,8 +177,7 @@ class Client(SyncMethods):
                     yield endpoint, message
             except grpc.RpcError as error:
                 failure = error_from_call(_failed_call(error), is_read=True)
-                if failure.retryable:
-                    self._retries.endpoints.failed(endpoint, time.monotonic())
+                self._note_end_of_stream(endpoint, failure)
                 raise failure from error
             finally:
                 stream.cancel()
@@ -187,10 +187,12 @@ class Client(SyncMethods):
         transport = self._transport_here()
         now = time.monotonic()
         plan = self._retries.attempts(
-            call.method.kind, now=now, deadline=now + call.timeout_s, blocking=call.blocking
+            call.method.kind,
+            now=now,
+            deadline=now + call.timeout_s,
+            blocked_until=call.begin(now),
         )
         attempt = next(plan)
-        call.begin()
         try:
             while True:
                 if attempt.pause_s:
@@ -225,7 +227,7 @@ class Client(SyncMethods):
     def _attempt(self, call: Call[AnswerT, ResultT], attempt: Attempt) -> AnswerT:
         self._check_may_attempt()
         transport = self._transport_here()
-        timeout_s = call.rpc_timeout_s(attempt.deadline - time.monotonic())
+        timeout_s = call.prepare(attempt, time.monotonic())
         try:
             with transport.lines.line(attempt.endpoint, is_long=call.blocking) as line:
                 unary = transport.unary(attempt.endpoint, line, call.method)
