@@ -23,6 +23,7 @@ from rendezvous_raft.client._calls import (
     Call,
     Method,
     ResultT,
+    check_size,
 )
 from rendezvous_raft.client._errors import error_from_call
 from rendezvous_raft.client._policy import Attempt, CallKind, finish
@@ -174,6 +175,7 @@ class AsyncClient(AsyncMethods):
     ) -> AsyncGenerator[tuple[str, AnswerT]]:
         """The messages of one stream, each with the endpoint that sent it."""
         transport = self._transport_here()
+        check_size(request)
         endpoint = self._retries.endpoints.choose(time.monotonic())
         with transport.lines.line(endpoint, is_long=True) as line:
             stream = transport.stream(endpoint, line, method, request)

@@ -23,6 +23,10 @@ from rendezvous_raft.limits import GRPC_MESSAGE_BYTES_MAX
 WAIT_MARGIN_S_MIN = 1.0
 WAIT_MARGIN_S_MAX = 5.0
 
+REQUEST_BYTES_MAX = GRPC_MESSAGE_BYTES_MAX - 64
+"""Bytes of a request. The rest is for its times, set later, and for the stream of writes, which
+wraps it; one message too large would break that stream for all the writes on it."""
+
 AnswerT = TypeVar("AnswerT", bound=Message)
 ResultT = TypeVar("ResultT")
 
@@ -77,7 +81,11 @@ REMOVE_MEMBER = Method("AdminService", "RemoveMember", admin.RemoveMemberRespons
 
 @dataclass(slots=True)
 class Call(Generic[AnswerT, ResultT]):
-    """One call of one client method, through all its attempts."""
+    """One call of one client method, through all its attempts.
+
+    Raises:
+        LimitExceeded: The request is larger than a message may be.
+    """
 
     method: Method[AnswerT]
     request: Message
@@ -94,6 +102,9 @@ class Call(Generic[AnswerT, ResultT]):
     await_registration_s: float | None = None
     """How long the node shall wait for what is not registered yet; None: not at all."""
     _begun_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_size(self.request)
 
     @property
     def blocking(self) -> bool:
@@ -223,11 +234,28 @@ def check_size(request: Message) -> None:
     """Refuses what gRPC would not send: its own refusal looks like a broken connection.
 
     Raises:
-        LimitExceeded: The message is too large.
+        LimitExceeded: The message is too large; the largest field is named.
     """
     size_bytes = request.ByteSize()
-    if size_bytes > GRPC_MESSAGE_BYTES_MAX:
-        raise LimitExceeded(
-            f"grpc_message_bytes_max: a call of {size_bytes} bytes is too large",
-            details={"limit": "grpc_message_bytes_max", "value": str(size_bytes)},
-        )
+    if size_bytes <= REQUEST_BYTES_MAX:
+        return
+    field_name = _largest_field(request)
+    raise LimitExceeded(
+        f"{field_name}: a call of {size_bytes} bytes is too large, of which this field is the most;"
+        f" grpc_message_bytes_max allows {REQUEST_BYTES_MAX}",
+        details={
+            "field": field_name,
+            "limit": "grpc_message_bytes_max",
+            "value": str(size_bytes),
+        },
+    )
+
+
+def _largest_field(request: Message) -> str:
+    rests: dict[str, int] = {}
+    for descriptor, _ in request.ListFields():
+        rest = type(request)()
+        rest.CopyFrom(request)
+        rest.ClearField(descriptor.name)
+        rests[descriptor.name] = rest.ByteSize()
+    return min(rests, key=rests.__getitem__)

@@ -20,6 +20,7 @@ from rendezvous_raft.client._calls import (
     Call,
     Method,
     ResultT,
+    check_size,
 )
 from rendezvous_raft.client._errors import FailedCall, error_from_call
 from rendezvous_raft.client._policy import Attempt, CallKind, finish
@@ -169,6 +170,7 @@ class Client(SyncMethods):
         """The messages of one stream, each with the endpoint that sent it."""
         self._check_open()
         transport = self._transport_here()
+        check_size(request)
         endpoint = self._retries.endpoints.choose(time.monotonic())
         with transport.lines.line(endpoint, is_long=True) as line:
             stream = transport.stream(endpoint, line, method, request)

@@ -14,7 +14,6 @@ from rendezvous_raft.client._calls import (
     REGISTER_REQUEST,
     Call,
     CallDefaults,
-    check_size,
     names,
     optional_seconds,
 )
@@ -51,7 +50,6 @@ def register_branch(
         request_id=chosen,
         branch=branch,
     )
-    check_size(request)
     return Call(
         REGISTER_BRANCH,
         request,
@@ -79,7 +77,6 @@ def register_branches(
         request_id=chosen,
         branches=branches,
     )
-    check_size(request)
     return Call(
         REGISTER_BRANCHES,
         request,
@@ -103,7 +100,6 @@ def close_branch(
     request = pb.CloseBranchRequest(
         close=_close(spec),
     )
-    check_size(request)
     return Call(
         CLOSE_BRANCH,
         request,
@@ -126,7 +122,6 @@ def close_branches(
     request = pb.CloseBranchesRequest(
         closes=[_close(spec) for spec in specs],
     )
-    check_size(request)
     return Call(
         CLOSE_BRANCHES,
         request,
