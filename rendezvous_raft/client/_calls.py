@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -16,13 +15,16 @@ from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
 from rendezvous_raft.client._ids import IdFactory
 from rendezvous_raft.client._policy import Attempt, CallKind
 from rendezvous_raft.client.arguments import Seconds
-from rendezvous_raft.context import Session, current_session
+from rendezvous_raft.context import REVISION_MAX, Session, current_session
 from rendezvous_raft.errors import InvalidArgument, LimitExceeded, RendezvousError
 from rendezvous_raft.limits import GRPC_MESSAGE_BYTES_MAX
 
 WAIT_MARGIN_S_MIN = 1.0
 WAIT_MARGIN_S_MAX = 5.0
 
+SECONDS_MAX = 1_000_000_000
+"""Longest time that a caller may give, some thirty years: gRPC counts nanoseconds since 1970, and
+takes what goes beyond its 64 bits for a time that has passed."""
 REQUEST_BYTES_MAX = GRPC_MESSAGE_BYTES_MAX - 64
 """Bytes of a request. The rest is for its times, set later, and for the stream of writes, which
 wraps it; one message too large would break that stream for all the writes on it."""
@@ -170,15 +172,26 @@ class CallDefaults:
 
 
 def seconds(name: str, value: Seconds) -> float:
-    """A duration in seconds, not negative and finite.
+    """A duration in seconds, not negative and at most `SECONDS_MAX`.
 
     Raises:
         InvalidArgument: It is something else.
     """
-    number = value.total_seconds() if isinstance(value, dt.timedelta) else float(value)
-    if not 0 <= number < math.inf:
-        raise InvalidArgument.for_field(name, "a number of seconds, not negative and finite")
-    return number
+    number = value.total_seconds() if isinstance(value, dt.timedelta) else value
+    if not 0 <= number <= SECONDS_MAX:
+        raise InvalidArgument.for_field(name, f"0 to {SECONDS_MAX} seconds")
+    return float(number)
+
+
+def revision(name: str, value: int) -> int:
+    """A revision that a message can carry.
+
+    Raises:
+        InvalidArgument: It is something else.
+    """
+    if not 0 <= value <= REVISION_MAX:
+        raise InvalidArgument.for_field(name, f"0 to {REVISION_MAX}")
+    return value
 
 
 def positive_seconds(name: str, value: Seconds) -> float:

@@ -144,19 +144,6 @@ async def test_an_unknown_outcome_never_passes_for_consistent(
         await call(client, "check_request", "r")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [{"timeout": -1}, {"timeout": float("nan")}, {"timeout": float("inf")},
-     {"await_registration": -1}, {"service": "a", "services": ["b"]}],
-)  # fmt: skip
-async def test_impossible_waits_are_refused(
-    node: FakeNode, open_client: OpenClient, arguments: dict[str, Any]
-) -> None:
-    with pytest.raises(InvalidArgument):
-        await call(open_client(node), "wait_request", "r", **arguments)
-    assert not node.received
-
-
 async def test_every_call_sets_a_deadline(node: FakeNode, open_client: OpenClient) -> None:
     client = open_client(node, timeout=7.0)
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
