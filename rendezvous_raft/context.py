@@ -36,8 +36,10 @@ CONTEXT_HEADER = "rendezvous-context"
 CONTEXT_HEADER_JMS = "rendezvous_context"
 """The same where a hyphen is not allowed (STOMP, field names of rows)."""
 
+REVISION_MAX = 2**63 - 1
+"""Highest revision there can be."""
+
 _FORMAT_VERSION = "1"
-_REVISION_MAX = 2**63 - 1
 _UNACKNOWLEDGED_MAX = StateLimits().branches_per_request_max
 _SAFE_CHARACTERS = "/:@"  # of the alphabet of ids, beside what `quote` always leaves
 _ID = re.compile(rf"{ID_ALPHABET}{{1,{ID_BYTES_MAX}}}")
@@ -76,8 +78,8 @@ class RendezvousContext:
             _check_id("unacknowledged", branch_id)
         if self.zone is not None:
             _check_zone(self.zone)
-        if not 0 <= self.min_revision <= _REVISION_MAX:
-            raise InvalidArgument.for_field("min_revision", f"0 to {_REVISION_MAX}")
+        if not 0 <= self.min_revision <= REVISION_MAX:
+            raise InvalidArgument.for_field("min_revision", f"0 to {REVISION_MAX}")
 
     def encode(self) -> str:
         """The text form, ASCII, at most `CONTEXT_BYTES_MAX` bytes.
@@ -231,7 +233,7 @@ class Session:
 
     def _fold(self, revision: int) -> None:
         known = self._progress.min_revision
-        self._progress.min_revision = max(known, min(revision, _REVISION_MAX))
+        self._progress.min_revision = max(known, min(revision, REVISION_MAX))
 
 
 _current: ContextVar[Session | None] = ContextVar("rendezvous_session", default=None)

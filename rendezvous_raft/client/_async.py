@@ -23,6 +23,7 @@ from rendezvous_raft.client._calls import (
     Call,
     Method,
     ResultT,
+    check_size,
 )
 from rendezvous_raft.client._errors import error_from_call
 from rendezvous_raft.client._policy import Attempt, CallKind, finish
@@ -90,7 +91,7 @@ class AsyncClient(AsyncMethods):
         It is one stream and does not resume: when it breaks it raises, the failed endpoint is left
         alone for a moment, and the caller subscribes again. With `resume_revision`, the revision of
         the last event handled, branches registered up to it are not listed again. A stream lasts
-        an hour at most and then ends with `DeadlineExceeded`.
+        an hour at most and then ends with a `DeadlineExceeded` that is `retryable`.
 
         Args:
             service: Must not be empty.
@@ -135,7 +136,8 @@ class AsyncClient(AsyncMethods):
 
         Changes in quick succession come as one. The arguments are those of `describe_request`. It
         is one stream of one node and does not resume: when it breaks it raises, and the caller
-        watches again. It lasts an hour at most and then ends with `DeadlineExceeded`.
+        watches again. It lasts an hour at most and then ends with a `DeadlineExceeded` that is
+        `retryable`.
 
         Args:
             request_id: None: the request of the context.
@@ -173,6 +175,7 @@ class AsyncClient(AsyncMethods):
     ) -> AsyncGenerator[tuple[str, AnswerT]]:
         """The messages of one stream, each with the endpoint that sent it."""
         transport = self._transport_here()
+        check_size(request)
         endpoint = self._retries.endpoints.choose(time.monotonic())
         with transport.lines.line(endpoint, is_long=True) as line:
             stream = transport.stream(endpoint, line, method, request)
@@ -184,8 +187,7 @@ class AsyncClient(AsyncMethods):
                 raise
             except grpc.aio.AioRpcError as error:
                 failure = error_from_call(error, is_read=True)
-                if failure.retryable:
-                    self._retries.endpoints.failed(endpoint, time.monotonic())
+                self._note_end_of_stream(endpoint, failure)
                 raise failure from error
             finally:
                 stream.cancel()
@@ -194,11 +196,13 @@ class AsyncClient(AsyncMethods):
         self._check_open()
         now = time.monotonic()
         plan = self._retries.attempts(
-            call.method.kind, now=now, deadline=now + call.timeout_s, blocking=call.blocking
+            call.method.kind,
+            now=now,
+            deadline=now + call.timeout_s,
+            blocked_until=call.begin(now),
         )
         attempt = next(plan)
         is_write = bool(call.method.execute_field)
-        call.begin()
         self._writes_out += is_write
         try:
             while True:
@@ -237,7 +241,7 @@ class AsyncClient(AsyncMethods):
         self._check_may_attempt()
         transport = self._transport_here()
         method = call.method
-        timeout_s = call.rpc_timeout_s(attempt.deadline - time.monotonic())
+        timeout_s = call.prepare(attempt, time.monotonic())
         if method.execute_field and self._pipeline and self._writes_out > 1 and not call.blocking:
             result = await transport.pipeline(attempt.endpoint).execute(
                 method.execute_field, call.request, timeout_s=timeout_s

@@ -160,7 +160,8 @@ class AsyncMethods(BaseClient[AsyncTransport]):
             zone: Leave out the branches of this zone; None: the one of the context, if any.
             waiter_service: The service of the caller, for waits that wait for each other.
             wait_dependencies: Look at the transitive dependants of the services too.
-            timeout: Time for the whole wait; None or 0: the most that a node allows (300 s).
+            timeout: Time for the whole wait; None or 0: the most that a node allows (300 s). With
+                nodes that do not answer it ends a tenth of it later, at least 1 s and at most 5 s.
             required_branches: Branches that must be known first, at most 64; None: those of the
                 context that are on their way.
             await_registration: How long to wait for a request, service, region or tag not used yet.

@@ -20,7 +20,7 @@ from rendezvous_raft.client._policy import Outcome, Retries, RetryPolicy
 from rendezvous_raft.client.arguments import Seconds
 from rendezvous_raft.client.hooks import Hooks
 from rendezvous_raft.context import RendezvousContext, Session, current_session, use_session
-from rendezvous_raft.errors import InvalidArgument, RendezvousError, Unavailable
+from rendezvous_raft.errors import DeadlineExceeded, InvalidArgument, RendezvousError, Unavailable
 
 TransportT = TypeVar("TransportT")
 
@@ -186,6 +186,13 @@ class BaseClient(Generic[TransportT]):
     def _outcome(self, error: RendezvousError) -> Outcome:
         """What the policy is told of a failed attempt; of a closed client there is no other."""
         return Outcome(error, math.inf if self._closed else time.monotonic())
+
+    def _note_end_of_stream(self, endpoint: str, error: RendezvousError) -> None:
+        """A stream that lasted its hour is nobody's fault, and there may be another one."""
+        if isinstance(error, DeadlineExceeded):
+            error.retryable = True
+        else:
+            self._retries.note(endpoint, error, time.monotonic())
 
     def _check_may_attempt(self) -> None:
         """Ends a call whose client was closed since it began."""

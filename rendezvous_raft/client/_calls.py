@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -14,14 +13,21 @@ from google.protobuf.message import Message
 from rendezvous_raft._proto.rendezvous.v1 import admin_service_pb2 as admin
 from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
 from rendezvous_raft.client._ids import IdFactory
-from rendezvous_raft.client._policy import CallKind
+from rendezvous_raft.client._policy import Attempt, CallKind
 from rendezvous_raft.client.arguments import Seconds
-from rendezvous_raft.context import Session, current_session
+from rendezvous_raft.context import REVISION_MAX, Session, current_session
 from rendezvous_raft.errors import InvalidArgument, LimitExceeded, RendezvousError
 from rendezvous_raft.limits import GRPC_MESSAGE_BYTES_MAX
 
-WAIT_MARGIN_S = 5.0
-"""How much longer than a wait its RPC may last, so that a time-out arrives as a result."""
+WAIT_MARGIN_S_MIN = 1.0
+WAIT_MARGIN_S_MAX = 5.0
+
+SECONDS_MAX = 1_000_000_000
+"""Longest time that a caller may give, some thirty years: gRPC counts nanoseconds since 1970, and
+takes what goes beyond its 64 bits for a time that has passed."""
+REQUEST_BYTES_MAX = GRPC_MESSAGE_BYTES_MAX - 64
+"""Bytes of a request. The rest is for its times, set later, and for the stream of writes, which
+wraps it; one message too large would break that stream for all the writes on it."""
 
 AnswerT = TypeVar("AnswerT", bound=Message)
 ResultT = TypeVar("ResultT")
@@ -77,33 +83,55 @@ REMOVE_MEMBER = Method("AdminService", "RemoveMember", admin.RemoveMemberRespons
 
 @dataclass(slots=True)
 class Call(Generic[AnswerT, ResultT]):
-    """One call of one client method, through all its attempts."""
+    """One call of one client method, through all its attempts.
+
+    Raises:
+        LimitExceeded: The request is larger than a message may be.
+    """
 
     method: Method[AnswerT]
     request: Message
     convert: Callable[[AnswerT], ResultT]
     timeout_s: float
-    """How long new attempts may begin and, but for waits, last."""
+    """How long it may take with all its attempts."""
     session: Session | None = field(default_factory=current_session)
     registering: tuple[str, ...] = ()
     """Branches that this call registers in the session's request."""
     required: tuple[str, ...] = ()
     """Branches that this wait requires."""
-    blocking: bool = False
-    """The node may hold the call back: it gets all the time there is, and a call of its own."""
+    blocking_s: float | None = None
+    """How long the node may hold the call back, which then travels alone; None: it may not."""
+    await_registration_s: float | None = None
+    """How long the node shall wait for what is not registered yet; None: not at all."""
+    _begun_at: float = 0.0
 
-    def begin(self) -> None:
-        """Before the first attempt."""
+    def __post_init__(self) -> None:
+        check_size(self.request)
+
+    @property
+    def blocking(self) -> bool:
+        """Whether the node may hold the call back."""
+        return self.blocking_s is not None
+
+    def begin(self, now: float) -> float | None:
+        """Before the first attempt; until when the node may hold the call back."""
         if self.registering and self.session is not None:
             self.session.begin(self.registering)
+        self._begun_at = now
+        return None if self.blocking_s is None else now + self.blocking_s
 
-    def rpc_timeout_s(self, remaining_s: float) -> float:
-        """Time-out of the RPC of an attempt that has `remaining_s`; a wait is told of it."""
-        remaining_s = max(remaining_s, 0.001)
-        if isinstance(self.request, pb.WaitRequestRequest):
-            self.request.timeout.CopyFrom(duration(remaining_s))
-            return remaining_s + WAIT_MARGIN_S
-        return remaining_s
+    def prepare(self, attempt: Attempt, now: float) -> float:
+        """Tells the request what is left of its times; returns the time-out of the RPC."""
+        rpc_timeout_s = max(attempt.deadline - now, 0.001)
+        elapsed_s = 0.0 if attempt.number == 1 else now - self._begun_at
+        if self.await_registration_s is not None:
+            left_s = max(0.0, self.await_registration_s - elapsed_s)
+            _set_duration(self.request, "await_registration", left_s)
+        if isinstance(self.request, pb.WaitRequestRequest) and self.blocking_s is not None:
+            left_s = self.blocking_s - elapsed_s
+            # The time of the wait is over, and its node was silent: another one is asked how it is.
+            _set_duration(self.request, "timeout", left_s if left_s > 0 else rpc_timeout_s / 2)
+        return rpc_timeout_s
 
     def succeed(self, answer: AnswerT) -> ResultT:
         """Converts the answer and lets the context learn from it."""
@@ -144,15 +172,26 @@ class CallDefaults:
 
 
 def seconds(name: str, value: Seconds) -> float:
-    """A duration in seconds, not negative and finite.
+    """A duration in seconds, not negative and at most `SECONDS_MAX`.
 
     Raises:
         InvalidArgument: It is something else.
     """
-    number = value.total_seconds() if isinstance(value, dt.timedelta) else float(value)
-    if not 0 <= number < math.inf:
-        raise InvalidArgument.for_field(name, "a number of seconds, not negative and finite")
-    return number
+    number = value.total_seconds() if isinstance(value, dt.timedelta) else value
+    if not 0 <= number <= SECONDS_MAX:
+        raise InvalidArgument.for_field(name, f"0 to {SECONDS_MAX} seconds")
+    return float(number)
+
+
+def revision(name: str, value: int) -> int:
+    """A revision that a message can carry.
+
+    Raises:
+        InvalidArgument: It is something else.
+    """
+    if not 0 <= value <= REVISION_MAX:
+        raise InvalidArgument.for_field(name, f"0 to {REVISION_MAX}")
+    return value
 
 
 def positive_seconds(name: str, value: Seconds) -> float:
@@ -173,9 +212,24 @@ def duration(value_s: float) -> Duration:
     return Duration(seconds=whole, nanos=int((value_s - whole) * 1e9))
 
 
+def wait_margin_s(wait_s: float) -> float:
+    """How much longer than a wait its call may last, so that a time-out arrives as a result."""
+    return min(WAIT_MARGIN_S_MAX, max(WAIT_MARGIN_S_MIN, wait_s / 10))
+
+
+def optional_seconds(name: str, value: Seconds | None) -> float | None:
+    """A duration that may be absent, in seconds."""
+    return None if value is None else seconds(name, value)
+
+
 def optional_duration(name: str, value: Seconds | None) -> Duration | None:
     """The message of a duration that may be absent."""
     return None if value is None else duration(seconds(name, value))
+
+
+def _set_duration(request: Message, name: str, value_s: float) -> None:
+    field_value: Duration = getattr(request, name)
+    field_value.CopyFrom(duration(value_s))
 
 
 def names(field_name: str, values: Sequence[str]) -> Sequence[str]:
@@ -193,11 +247,28 @@ def check_size(request: Message) -> None:
     """Refuses what gRPC would not send: its own refusal looks like a broken connection.
 
     Raises:
-        LimitExceeded: The message is too large.
+        LimitExceeded: The message is too large; the largest field is named.
     """
     size_bytes = request.ByteSize()
-    if size_bytes > GRPC_MESSAGE_BYTES_MAX:
-        raise LimitExceeded(
-            f"grpc_message_bytes_max: a call of {size_bytes} bytes is too large",
-            details={"limit": "grpc_message_bytes_max", "value": str(size_bytes)},
-        )
+    if size_bytes <= REQUEST_BYTES_MAX:
+        return
+    field_name = _largest_field(request)
+    raise LimitExceeded(
+        f"{field_name}: a call of {size_bytes} bytes is too large, of which this field is the most;"
+        f" grpc_message_bytes_max allows {REQUEST_BYTES_MAX}",
+        details={
+            "field": field_name,
+            "limit": "grpc_message_bytes_max",
+            "value": str(size_bytes),
+        },
+    )
+
+
+def _largest_field(request: Message) -> str:
+    rests: dict[str, int] = {}
+    for descriptor, _ in request.ListFields():
+        rest = type(request)()
+        rest.CopyFrom(request)
+        rest.ClearField(descriptor.name)
+        rests[descriptor.name] = rest.ByteSize()
+    return min(rests, key=rests.__getitem__)

@@ -163,8 +163,7 @@ class Pipeline:
     def _leave(self, write: _Write) -> None:
         """Cancelled, timed out or answered: nothing of the write stays behind."""
         self._waiting.pop(write.sequence, None)
-        if not write.result.cancel():
-            write.result.exception()  # else one that a cancelled caller never sees is logged
+        write.result.cancel()  # else a failure that a cancelled caller never sees is logged
         for stream in self._streams:
             if write.sequence in stream.out and stream.forget(write):
                 self._wakeup.set()

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from rendezvous_raft.errors import (
     DeadlineExceeded,
     Disconnected,
+    InternalError,
     Overloaded,
     RendezvousError,
     Unavailable,
@@ -55,7 +56,8 @@ class RetryPolicy:
     """Pause before the second round; it doubles with each round."""
     pause_s_max: float = 1.0
     attempt_s_max: float = 3.0
-    """Longest single attempt while there is another endpoint to go to."""
+    """Longest single attempt while there is another endpoint to go to, beside the time for which
+    the node may hold the call back. An order gets all the time there is: it has one attempt."""
     endpoint_rest_s_base: float = 0.25
     """How long a failing endpoint is left alone; doubles with each failure in a row."""
     endpoint_rest_s_max: float = 5.0
@@ -175,11 +177,16 @@ class Retries:
         self._chance = chance
 
     def attempts(
-        self, kind: CallKind, *, now: float, deadline: float, blocking: bool = False
+        self,
+        kind: CallKind,
+        *,
+        now: float,
+        deadline: float,
+        blocked_until: float | None = None,
     ) -> Generator[Attempt, Outcome, None]:
         """Yields attempts and is sent their outcomes; returns on success.
 
-        `blocking` calls may take until the deadline at one endpoint.
+        `blocked_until` is the time up to which a node may hold the call back. None: it may not.
 
         Raises:
             RendezvousError: The error for the caller.
@@ -189,15 +196,14 @@ class Retries:
         indefinite: RendezvousError | None = None
         endpoint = self.endpoints.choose(now)
         while True:
-            attempt_deadline = self._attempt_deadline(now + pause_s, deadline, blocking=blocking)
-            outcome = yield Attempt(endpoint, attempt_deadline, pause_s, number)
+            ends_at = self._attempt_deadline(kind, now + pause_s, deadline, blocked_until)
+            outcome = yield Attempt(endpoint, ends_at, pause_s, number)
             now, error = outcome.now, outcome.error
             if error is None:
                 self.endpoints.succeeded(endpoint)
                 self.budget.deposit()
                 return
-            if _is_fault_of_endpoint(error):
-                self.endpoints.failed(endpoint, now)
+            self.note(endpoint, error, now)
             if kind is not CallKind.READ and not error.definite:
                 indefinite = error
             if now >= deadline or not self._may_retry(kind, error, now):
@@ -211,10 +217,26 @@ class Retries:
                 raise _final(error, indefinite)
             number += 1
 
-    def _attempt_deadline(self, start: float, deadline: float, *, blocking: bool) -> float:
-        if blocking or len(self.endpoints.names) == 1:
+    def note(self, endpoint: str, error: RendezvousError, now: float) -> None:
+        """What a failure says of the endpoint that it came from."""
+        if _is_fault_of_endpoint(error):
+            self.endpoints.failed(endpoint, now)
+        elif not isinstance(error, Overloaded | InternalError):
+            # The node answered, if only that the call itself was wrong. The other two may also come
+            # from this side or from something that is no node.
+            self.endpoints.succeeded(endpoint)
+
+    def _attempt_deadline(
+        self, kind: CallKind, start: float, deadline: float, blocked_until: float | None
+    ) -> float:
+        if kind is CallKind.ORDER or len(self.endpoints.names) == 1:
             return deadline
-        return min(deadline, start + self.policy.attempt_s_max)
+        patience_s = self.policy.attempt_s_max
+        if blocked_until is not None:
+            # Half of what is left then: the other half is for another endpoint after a silent one.
+            patience_s = min(patience_s, (deadline - blocked_until) / 2)
+            start = max(start, blocked_until)
+        return min(deadline, start + patience_s)
 
     def _may_retry(self, kind: CallKind, error: RendezvousError, now: float) -> bool:
         if not error.definite:

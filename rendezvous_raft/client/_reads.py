@@ -23,13 +23,14 @@ from rendezvous_raft.client._calls import (
     Call,
     CallDefaults,
     names,
-    optional_duration,
-    seconds,
+    optional_seconds,
+    revision,
+    wait_margin_s,
 )
 from rendezvous_raft.client.arguments import MemberSpec, Seconds
 from rendezvous_raft.context import Session, current_session
 from rendezvous_raft.errors import InvalidArgument, LimitExceeded
-from rendezvous_raft.limits import REQUIRED_BRANCHES_MAX, NodeLimits
+from rendezvous_raft.limits import PAGE_SIZE_MAX, REQUIRED_BRANCHES_MAX, NodeLimits
 from rendezvous_raft.types import Consistency, Status
 
 _WAIT_S_MAX = NodeLimits().wait_timeout_ms_max / 1_000
@@ -57,7 +58,7 @@ def wait_request(
     min_revision: int | None,
     consistency: Consistency | None,
 ) -> Call[pb.WaitRequestResponse, results.WaitResult]:
-    """Builds WaitRequest; its `timeout` is set anew for each attempt.
+    """Builds WaitRequest; its times are set anew for each attempt.
 
     Raises:
         LimitExceeded: More registrations are on their way than a wait can require.
@@ -71,18 +72,18 @@ def wait_request(
         request_id=chosen,
         scope=scope,
         required_branches=required,
-        await_registration=optional_duration("await_registration", await_registration),
         min_revision=least_revision(min_revision),
         consistency=CONSISTENCIES[consistency],
     )
-    asked_s = 0.0 if timeout is None else seconds("timeout", timeout)
+    asked_s = optional_seconds("timeout", timeout) or _WAIT_S_MAX
     return Call(
         WAIT_REQUEST,
         request,
         _answers.waited,
-        asked_s or _WAIT_S_MAX,
+        asked_s + wait_margin_s(asked_s),
         required=required if session is not None else (),
-        blocking=True,
+        blocking_s=asked_s,
+        await_registration_s=optional_seconds("await_registration", await_registration),
     )
 
 
@@ -212,6 +213,8 @@ def list_requests(
     """Builds ListRequests."""
     if status is Status.UNKNOWN:
         raise InvalidArgument.for_field("status", "OPEN, CLOSED or None")
+    if not 0 <= page_size <= PAGE_SIZE_MAX:
+        raise InvalidArgument.for_field("page_size", f"0 to {PAGE_SIZE_MAX}")
     request = pb.ListRequestsRequest(
         status=_STATUSES[status],
         service=service,
@@ -238,7 +241,7 @@ def subscribe(
         region=defaults.region if region is None else region,
         tags=names("tags", tags),
         group=group,
-        resume_revision=resume_revision,
+        resume_revision=revision("resume_revision", resume_revision),
     )
 
 
@@ -254,7 +257,7 @@ def digest(
     defaults: CallDefaults, *, min_revision: int, timeout: Seconds | None
 ) -> Call[admin.GetDigestResponse, results.DigestResult]:
     """Builds GetDigest."""
-    request = admin.GetDigestRequest(min_revision=min_revision)
+    request = admin.GetDigestRequest(min_revision=revision("min_revision", min_revision))
     return Call(DIGEST, request, _answers.digest, defaults.timeout(timeout))
 
 
@@ -315,8 +318,12 @@ def find_request(request_id: str | None) -> tuple[str, Session | None]:
 
 
 def least_revision(min_revision: int | None) -> int:
-    """The revision given, or else that of the current context."""
+    """The revision given, or else that of the current context.
+
+    Raises:
+        InvalidArgument: It is no revision.
+    """
     if min_revision is not None:
-        return min_revision
+        return revision("min_revision", min_revision)
     session = current_session()
     return session.min_revision if session is not None else 0

@@ -20,6 +20,7 @@ from rendezvous_raft.client._calls import (
     Call,
     Method,
     ResultT,
+    check_size,
 )
 from rendezvous_raft.client._errors import FailedCall, error_from_call
 from rendezvous_raft.client._policy import Attempt, CallKind, finish
@@ -86,8 +87,8 @@ class Client(SyncMethods):
         It is one stream and does not resume: when it breaks it raises, the failed endpoint is left
         alone for a moment, and the caller subscribes again. With `resume_revision`, the revision of
         the last event handled, branches registered up to it are not listed again. A stream lasts
-        an hour at most and then ends with `DeadlineExceeded`. Closing the generator ends it, and so
-        does closing the client, from any thread.
+        an hour at most and then ends with a `DeadlineExceeded` that is `retryable`. Closing the
+        generator ends it, and so does closing the client, from any thread.
 
         Args:
             service: Must not be empty.
@@ -131,7 +132,8 @@ class Client(SyncMethods):
 
         Changes in quick succession come as one. The arguments are those of `describe_request`. It
         is one stream of one node and does not resume: when it breaks it raises, and the caller
-        watches again. It lasts an hour at most and then ends with `DeadlineExceeded`.
+        watches again. It lasts an hour at most and then ends with a `DeadlineExceeded` that is
+        `retryable`.
 
         Args:
             request_id: None: the request of the context.
@@ -168,6 +170,7 @@ class Client(SyncMethods):
         """The messages of one stream, each with the endpoint that sent it."""
         self._check_open()
         transport = self._transport_here()
+        check_size(request)
         endpoint = self._retries.endpoints.choose(time.monotonic())
         with transport.lines.line(endpoint, is_long=True) as line:
             stream = transport.stream(endpoint, line, method, request)
@@ -176,8 +179,7 @@ class Client(SyncMethods):
                     yield endpoint, message
             except grpc.RpcError as error:
                 failure = error_from_call(_failed_call(error), is_read=True)
-                if failure.retryable:
-                    self._retries.endpoints.failed(endpoint, time.monotonic())
+                self._note_end_of_stream(endpoint, failure)
                 raise failure from error
             finally:
                 stream.cancel()
@@ -187,10 +189,12 @@ class Client(SyncMethods):
         transport = self._transport_here()
         now = time.monotonic()
         plan = self._retries.attempts(
-            call.method.kind, now=now, deadline=now + call.timeout_s, blocking=call.blocking
+            call.method.kind,
+            now=now,
+            deadline=now + call.timeout_s,
+            blocked_until=call.begin(now),
         )
         attempt = next(plan)
-        call.begin()
         try:
             while True:
                 if attempt.pause_s:
@@ -225,7 +229,7 @@ class Client(SyncMethods):
     def _attempt(self, call: Call[AnswerT, ResultT], attempt: Attempt) -> AnswerT:
         self._check_may_attempt()
         transport = self._transport_here()
-        timeout_s = call.rpc_timeout_s(attempt.deadline - time.monotonic())
+        timeout_s = call.prepare(attempt, time.monotonic())
         try:
             with transport.lines.line(attempt.endpoint, is_long=call.blocking) as line:
                 unary = transport.unary(attempt.endpoint, line, call.method)

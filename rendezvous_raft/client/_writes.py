@@ -14,10 +14,8 @@ from rendezvous_raft.client._calls import (
     REGISTER_REQUEST,
     Call,
     CallDefaults,
-    check_size,
     names,
-    optional_duration,
-    seconds,
+    optional_seconds,
 )
 from rendezvous_raft.client.arguments import BranchSpec, CloseSpec, Seconds
 from rendezvous_raft.context import Session, current_session
@@ -47,19 +45,19 @@ def register_branch(
     """Builds RegisterBranch."""
     chosen, session = _choose_request(defaults, request_id)
     branch = _branch(defaults, spec, session)
+    patience_s = optional_seconds("await_registration", await_registration)
     request = pb.RegisterBranchRequest(
         request_id=chosen,
         branch=branch,
-        await_registration=optional_duration("await_registration", await_registration),
     )
-    check_size(request)
     return Call(
         REGISTER_BRANCH,
         request,
         _answers.registered_branch,
-        _timeout_s(defaults, timeout, await_registration),
+        _timeout_s(defaults, timeout, patience_s),
         registering=(branch.branch_id,) if session is not None else (),
-        blocking=await_registration is not None,
+        blocking_s=patience_s,
+        await_registration_s=patience_s,
     )
 
 
@@ -74,19 +72,19 @@ def register_branches(
     """Builds RegisterBranches."""
     chosen, session = _choose_request(defaults, request_id)
     branches = [_branch(defaults, spec, session) for spec in specs]
+    patience_s = optional_seconds("await_registration", await_registration)
     request = pb.RegisterBranchesRequest(
         request_id=chosen,
         branches=branches,
-        await_registration=optional_duration("await_registration", await_registration),
     )
-    check_size(request)
     return Call(
         REGISTER_BRANCHES,
         request,
         _answers.registered_branches,
-        _timeout_s(defaults, timeout, await_registration),
+        _timeout_s(defaults, timeout, patience_s),
         registering=tuple(branch.branch_id for branch in branches) if session is not None else (),
-        blocking=await_registration is not None,
+        blocking_s=patience_s,
+        await_registration_s=patience_s,
     )
 
 
@@ -98,17 +96,17 @@ def close_branch(
     timeout: Seconds | None,
 ) -> Call[pb.CloseBranchResponse, results.CloseBranchResult]:
     """Builds CloseBranch."""
+    patience_s = optional_seconds("await_registration", await_registration)
     request = pb.CloseBranchRequest(
         close=_close(spec),
-        await_registration=optional_duration("await_registration", await_registration),
     )
-    check_size(request)
     return Call(
         CLOSE_BRANCH,
         request,
         _answers.closed_branch,
-        _timeout_s(defaults, timeout, await_registration),
-        blocking=await_registration is not None,
+        _timeout_s(defaults, timeout, patience_s),
+        blocking_s=patience_s,
+        await_registration_s=patience_s,
     )
 
 
@@ -120,17 +118,17 @@ def close_branches(
     timeout: Seconds | None,
 ) -> Call[pb.CloseBranchesResponse, results.CloseBranchesResult]:
     """Builds CloseBranches."""
+    patience_s = optional_seconds("await_registration", await_registration)
     request = pb.CloseBranchesRequest(
         closes=[_close(spec) for spec in specs],
-        await_registration=optional_duration("await_registration", await_registration),
     )
-    check_size(request)
     return Call(
         CLOSE_BRANCHES,
         request,
         _answers.closed_branches,
-        _timeout_s(defaults, timeout, await_registration),
-        blocking=await_registration is not None,
+        _timeout_s(defaults, timeout, patience_s),
+        blocking_s=patience_s,
+        await_registration_s=patience_s,
     )
 
 
@@ -162,8 +160,5 @@ def _close(spec: CloseSpec) -> pb.CloseSpec:
     return pb.CloseSpec(branch_id=spec.branch_id, region=spec.region, all_regions=spec.all_regions)
 
 
-def _timeout_s(
-    defaults: CallDefaults, timeout: Seconds | None, await_registration: Seconds | None
-) -> float:
-    blocking_s = seconds("await_registration", await_registration or 0.0)
-    return defaults.timeout(timeout, blocking_s=blocking_s)
+def _timeout_s(defaults: CallDefaults, timeout: Seconds | None, patience_s: float | None) -> float:
+    return defaults.timeout(timeout, blocking_s=patience_s or 0.0)

@@ -12,8 +12,10 @@ from twins import OpenClient, Twin, call, close, collect
 from rendezvous_raft.client import (
     AttemptEnded,
     AttemptStarted,
+    Client,
     Hooks,
 )
+from rendezvous_raft.client._sync_transport import SyncTransport
 from rendezvous_raft.errors import (
     Disconnected,
     NoLeader,
@@ -124,6 +126,27 @@ async def test_closing_between_attempts_ends_a_call_with_an_error_of_its_own(
             await call(client, "register_branch", "s", branch_id="b")
         assert caught.value.definite
         assert request.context.unacknowledged == ()
+
+
+def test_a_client_that_is_closed_while_an_attempt_begins_sends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread may close it at any moment; what it then opened would never be closed."""
+    client = Client("127.0.0.1:1")
+    find = client._transport_here
+    opened: list[SyncTransport] = []
+
+    def find_and_close() -> SyncTransport:
+        if opened:  # the call has begun
+            client.close()
+        opened.append(find())
+        return opened[-1]
+
+    monkeypatch.setattr(client, "_transport_here", find_and_close)
+    with pytest.raises(Unavailable, match="not sent: the client was closed"):
+        client.register_request("r")
+    assert all(transport.closed.is_set() for transport in opened)
+    assert not any(transport._channels for transport in opened)
 
 
 async def test_the_representation_shows_no_secrets(node: FakeNode, open_client: OpenClient) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
 import pytest
 from fake_node import ChannelFault, Die, FakeNode, Hang
-from twins import OpenClient, StartNode, call
+from twins import OpenClient, StartNode, call, collect
 
 from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
 from rendezvous_raft.client import (
     BranchSpec,
     CloseSpec,
 )
+from rendezvous_raft.client._calls import REQUEST_BYTES_MAX
 from rendezvous_raft.errors import (
     BranchNotFound,
     DeadlineExceeded,
@@ -158,14 +160,51 @@ async def test_closes_have_results_of_their_own(node: FakeNode, open_client: Ope
     assert isinstance(result.results[1].failure, BranchNotFound)
 
 
+LARGE = "x" * 2**20
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "field"),
+    [
+        ("register_branch", (LARGE,), "branch"),
+        ("register_branches", ([BranchSpec("s", tag=LARGE)],), "branches"),
+        ("close_branch", (LARGE,), "close"),
+        ("close_branches", ([CloseSpec("b", LARGE)],), "closes"),
+        ("register_request", (LARGE,), "request_id"),
+        ("wait_request", (LARGE,), "request_id"),
+        ("check_request_by_regions", (LARGE,), "request_id"),
+        ("transfer_leadership", (LARGE,), "target"),
+        ("subscribe", ("s", LARGE), "region"),
+        ("watch_request", (LARGE,), "request_id"),
+    ],
+)
 async def test_what_grpc_would_refuse_is_refused_by_name(
-    node: FakeNode, open_client: OpenClient
+    node: FakeNode, open_client: OpenClient, name: str, args: tuple[Any, ...], field: str
 ) -> None:
     client = open_client(node)
-    with pytest.raises(LimitExceeded) as caught:
-        await call(client, "register_branch", "s", locator=bytes(2**20))
+    send = collect if name in {"subscribe", "watch_request"} else call
+    with pytest.raises(LimitExceeded, match=f"^{field}: ") as caught:
+        await send(client, name, *args)
+    assert caught.value.definite
+    assert caught.value.details["field"] == field
     assert caught.value.details["limit"] == "grpc_message_bytes_max"
     assert not node.received
+
+
+async def test_the_largest_write_passes_and_larger_ones_disturb_nobody(
+    node: FakeNode, open_client: OpenClient
+) -> None:
+    """One message that gRPC refused broke the stream that it shared with others."""
+    # semantics: W7
+    client = open_client(node)
+    largest = "x" * (REQUEST_BYTES_MAX - 4)  # the field's tag and length
+    ids = ["a", "b", largest, largest + "x", LARGE, "c"]
+    results = await asyncio.gather(
+        *(call(client, "register_request", name) for name in ids), return_exceptions=True
+    )
+    failed = [isinstance(result, LimitExceeded) for result in results]
+    assert failed == [False, False, False, True, True, False]
+    assert sorted(len(sent.request_id) for sent in node.received) == [1, 1, 1, len(largest)]
 
 
 async def test_a_string_is_not_a_sequence_of_names(node: FakeNode, open_client: OpenClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -240,6 +241,25 @@ async def test_a_cancelled_write_leaves_nothing_behind(
     rig.stream.answer(1, 3)  # an answer nobody waits for is ignored
     assert (await following).sequence == 3
     assert rig.pipeline._writes == 0
+
+
+async def test_a_failure_that_a_cancelled_caller_does_not_see_is_not_logged(rig: Rig) -> None:
+    """An application that ends cancels its tasks and closes the client in one turn."""
+    logged: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+    (write,) = rig.start()
+    await turns()
+    assert rig.pipeline._stream is not None
+    (sent,) = rig.pipeline._stream.out.values()
+    sent.result.add_done_callback(lambda _, task=write: task.cancel())
+    rig.stream.responses.put_nowait(None)
+    await turns()
+    assert write.cancelled()
+    assert sent.result.done()
+    assert not sent.result.cancelled()
+    del write, sent  # and with it the failure
+    gc.collect()
+    assert logged == []
 
 
 async def test_a_write_without_an_answer_ends_with_its_deadline(rig: Rig) -> None:

@@ -42,11 +42,17 @@ class Rig:
     """One call under the policy; `fail` and `succeed` play the driver."""
 
     def __init__(
-        self, retries: Retries, kind: CallKind, *, timeout_s: float = 10.0, **more: bool
+        self,
+        retries: Retries,
+        kind: CallKind,
+        *,
+        timeout_s: float = 10.0,
+        now: float = 0.0,
+        **more: float,
     ) -> None:
-        self.now = 0.0
+        self.now = now
         self.plan: Generator[Attempt, Outcome, None] = retries.attempts(
-            kind, now=self.now, deadline=timeout_s, **more
+            kind, now=now, deadline=now + timeout_s, **more
         )
         self.attempt = next(self.plan)
         self.attempts = [self.attempt]
@@ -155,14 +161,36 @@ def test_one_slow_endpoint_does_not_eat_the_whole_call() -> None:
     assert (following.endpoint, following.deadline) == ("b:1", 6.0)
 
 
-def test_a_single_endpoint_or_a_blocking_call_gets_all_the_time() -> None:
+def test_a_single_endpoint_gets_all_the_time() -> None:
     assert Rig(retries("a:1"), CallKind.WRITE).attempt.deadline == 10.0
-    assert Rig(retries(), CallKind.READ, blocking=True).attempt.deadline == 10.0
+    assert Rig(retries("a:1"), CallKind.READ, blocked_until=8.0).attempt.deadline == 10.0
 
 
-def test_a_blocking_call_that_fails_over_keeps_its_deadline() -> None:
-    rig = Rig(retries(), CallKind.READ, blocking=True)
-    assert rig.fail(Draining("bye"), after_s=4.0).deadline == 10.0
+def test_an_order_gets_all_the_time() -> None:
+    """It is not tried again once it may have happened, so a shorter attempt is of no use."""
+    rig = Rig(retries(), CallKind.ORDER, timeout_s=60.0)
+    assert rig.attempt.deadline == 60.0
+    assert rig.fail(NoLeader("x"), after_s=4.0).deadline == 60.0
+
+
+def test_a_blocking_call_leaves_time_for_another_endpoint() -> None:
+    rig = Rig(retries(), CallKind.READ, blocked_until=8.0)
+    assert rig.attempt.deadline == 9.0
+    assert rig.fail(Draining("bye"), after_s=4.0).deadline == 9.0
+    silent = rig.fail(deadline_exceeded(definite=True), after_s=5.0)
+    assert (silent.endpoint, silent.deadline) == ("c:1", 10.0)
+
+
+def test_a_blocking_call_has_the_patience_of_others_beside_the_block() -> None:
+    rig = Rig(retries(), CallKind.WRITE, timeout_s=15.0, blocked_until=5.0)
+    assert rig.attempt.deadline == 8.0
+    following = rig.fail(deadline_exceeded(definite=False), after_s=8.0)
+    assert (following.endpoint, following.deadline) == ("b:1", 11.0)
+
+
+def test_a_block_that_takes_all_the_time_gets_it() -> None:
+    assert Rig(retries(), CallKind.WRITE, blocked_until=10.0).attempt.deadline == 10.0
+    assert Rig(retries(), CallKind.WRITE, blocked_until=20.0).attempt.deadline == 10.0
 
 
 def test_at_the_deadline_the_last_error_is_raised() -> None:
@@ -287,3 +315,23 @@ def test_a_refusal_is_not_the_fault_of_the_endpoint() -> None:
         with pytest.raises(type(error)):
             Rig(shared, CallKind.WRITE).fail(error)
     assert shared.endpoints.choose(0.0) == "a:1"
+
+
+@pytest.mark.parametrize("error", [BranchNotFound("none"), InvalidArgument("no")])
+def test_an_endpoint_that_says_that_the_call_is_wrong_is_back(error: RendezvousError) -> None:
+    """Else calls that fail by themselves kept the nearest endpoint out of service for ever."""
+    shared = retries()
+    shared.endpoints.failed("a:1", 0.0)
+    rig = Rig(shared, CallKind.READ, now=1.0)
+    assert rig.attempt.endpoint == "a:1"
+    assert shared.endpoints.choose(1.0) == "b:1"  # one call looks whether it is back
+    with pytest.raises(type(error)):
+        rig.fail(error)
+    assert shared.endpoints.choose(1.0) == "a:1"
+
+
+def test_an_error_that_may_be_of_this_side_says_nothing_of_the_endpoint() -> None:
+    shared = retries()
+    shared.endpoints.failed("a:1", 0.0)
+    Rig(shared, CallKind.WRITE, now=1.0).fail(Overloaded("10000 writes of this client"))
+    assert shared.endpoints.choose(1.0) == "b:1"
