@@ -137,7 +137,7 @@ class RequestView:
                         if until_settled and found.status is Status.CLOSED:
                             return
             except RendezvousError as error:
-                if not told or not (error.retryable or isinstance(error, DeadlineExceeded)):
+                if not (told and error.retryable):
                     raise
                 self._session.note(f"watching again: {error}")
                 await asyncio.sleep(AGAIN_S)
