@@ -23,9 +23,9 @@ from rendezvous_raft.node.leases import Lease, LeaseKeeper
 from rendezvous_raft.node.node import Node
 from rendezvous_raft.node.proposals import Proposer
 from rendezvous_raft.node.subscriptions import Subscriptions
-from rendezvous_raft.node.watches import WaitIndex
+from rendezvous_raft.node.watches import WaitIndex, Wakes
 from rendezvous_raft.replication.batching import GroupCommit
-from rendezvous_raft.types import Consistency, Revision
+from rendezvous_raft.types import Consistency
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -44,12 +44,14 @@ def close_is_acknowledged_and_not_proposed(patch: pytest.MonkeyPatch) -> None:
 
 
 def close_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
-    """R5.1: a close that is applied lets nobody look."""
+    """R5.1: a close in a region, applied or on its way, lets nobody look."""
+    add = Wakes.add
 
-    def region_closed(self: Any, event: Any, revision: Revision) -> None:
-        self._subscriptions.region_closed(event, revision)
+    def add_others(self: Any, request_id: Any, region: str = "") -> None:
+        if not region:
+            add(self, request_id)
 
-    patch.setattr(Node, "_region_closed", region_closed)
+    patch.setattr(Wakes, "add", add_others)
 
 
 def lease_of_another_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
@@ -234,7 +236,7 @@ def closes_in_other_regions_wake_late(patch: pytest.MonkeyPatch) -> None:
     """R5.1: a wait for any region looks at closes of a region only."""
     from rendezvous_raft.node.watches import Waiter
 
-    patch.setattr(Waiter, "looks_at", lambda self, region: self.scope.region == region)
+    patch.setattr(Waiter, "looks_at", lambda self, regions: self.scope.region in regions)
 
 
 def cancelled_writes_keep_their_place(patch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ EXAMPLES = 120
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # the hardest may take many seeds
 @pytest.mark.parametrize(("plant", "shown_by"), PLANTS, ids=[plant.__name__ for plant, _ in PLANTS])
 def test_a_planted_fault_is_found(
     plant: Plant, shown_by: str, monkeypatch: pytest.MonkeyPatch
