@@ -17,6 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from chaos import kill
 from chaos.report import as_values, summary
 
+LINE_EVERY = 20
+"""Kills, where there is no terminal for a progress bar."""
 EXIT_CODES = {"pass": 0, "fail": 1, "invalid": 3}
 
 
@@ -71,11 +73,17 @@ def _run(plan: kill.KillPlan) -> kill.KillResult:
         TimeElapsedColumn(),
         TextColumn("{task.fields[now]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    done = 0
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("kills", total=plan.kills + plan.all_kills, now=f"seed {plan.seed}")
 
         def progress(text: str) -> None:
+            nonlocal done
             bar.update(task, advance="killed" in text, now=text)
+            done += "killed" in text
+            if not console.is_terminal and "killed" in text and done % LINE_EVERY == 0:
+                console.print(f"{done} of {plan.kills + plan.all_kills}: {text}")
 
         return asyncio.run(kill.run(plan, progress))
 
