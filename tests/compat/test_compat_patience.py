@@ -36,6 +36,22 @@ def waiting(wire: Any, pb: Any, **fields: Any) -> tuple[LoneNode, Coroutine[Any,
     return lone, wire(lone.node).wait_request(request, Call(lone.clock))
 
 
+def times_out_in_time(wire: Any, pb: Any, **fields: Any) -> None:
+    """Fails unless a wait that becomes fresh late ends by its time-out all the same."""
+
+    async def story() -> None:
+        lone, call = waiting(wire, pb, **fields)
+        begun_s = now_s()
+        wait = asyncio.ensure_future(call)
+        await advance(1.5)
+        lone.engine.confirm()
+        assert (await wait).timed_out
+        assert now_s() - begun_s == pytest.approx(2.0)
+        await lone.node.close()
+
+    run_virtual(story())
+
+
 @wires
 def test_a_wait_that_cannot_become_fresh_ends_with_its_timeout(
     wire: Any, pb: Any, fields: dict[str, str]
@@ -55,30 +71,9 @@ def test_a_wait_that_cannot_become_fresh_ends_with_its_timeout(
 @wires
 def test_becoming_fresh_is_part_of_the_timeout(wire: Any, pb: Any, fields: dict[str, str]) -> None:
     # semantics: R3.2
-    async def story() -> None:
-        lone, call = waiting(wire, pb, **fields)
-        begun_s = now_s()
-        wait = asyncio.ensure_future(call)
-        await advance(1.5)
-        lone.engine.confirm()
-        assert (await wait).timed_out
-        assert now_s() - begun_s == pytest.approx(2.0)
-        await lone.node.close()
-
-    run_virtual(story())
+    times_out_in_time(wire, pb, **fields)
 
 
 def test_becoming_fresh_is_part_of_what_async_waits() -> None:
     # semantics: R3.2
-    async def story() -> None:
-        scope = {"service": "later", "async": True}
-        lone, call = waiting(Words23Service, words23_pb2, **scope)
-        begun_s = now_s()
-        wait = asyncio.ensure_future(call)
-        await advance(1.5)
-        lone.engine.confirm()
-        assert (await wait).timed_out
-        assert now_s() - begun_s == pytest.approx(2.0)
-        await lone.node.close()
-
-    run_virtual(story())
+    times_out_in_time(Words23Service, words23_pb2, **{"service": "later", "async": True})
