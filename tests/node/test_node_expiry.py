@@ -276,3 +276,28 @@ async def test_the_pulse_ends_when_it_is_cancelled(bench: NodeBench) -> None:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert running.cancelled()
+
+
+async def test_a_pulse_that_fails_is_told_of_and_time_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Were the pulse's task to end, nothing would ever expire, and nobody would know why."""
+    # semantics: L1
+    bench = NodeBench(limits=LIMITS)
+    await bench.node.open()
+    told: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, report: told.append(report["exception"]))
+    fault, keep = RuntimeError("a bug"), bench.node._groups.keep
+
+    def fail_once() -> None:
+        monkeypatch.setattr(bench.node._groups, "keep", keep)
+        raise fault
+
+    monkeypatch.setattr(bench.node._groups, "keep", fail_once)
+    bench.opened(branch("b1"))
+    await advance(3.5)
+    assert told == [fault]
+    assert bench.engine.state.state.time_ms >= 1_000
+    loop.set_exception_handler(None)
+    await bench.close()
