@@ -1,6 +1,8 @@
 """The leader's pulse: cluster time, and dropping what has been inactive too long (L1, L2).
 
-Once every member can apply a newer version of commands, the leader activates it.
+What else has to be seen to once a second is done with it: a node that hears of nothing any more
+sends its callers elsewhere; the leader ends the group memberships at nodes that it misses, and
+activates a newer version of commands once every member can apply it.
 
 Only the leader pulses. Time is what its monotonic clock says has passed since its last pulse,
 capped; a new leader starts from zero, so cluster time may lag behind the clocks and never runs
