@@ -18,7 +18,6 @@ import argparse
 import asyncio
 import cProfile
 import dataclasses
-import gc
 import itertools
 import json
 import os
@@ -45,7 +44,7 @@ from rendezvous_raft.node.system import SystemClock
 from rendezvous_raft.replication.codec import encode_command
 from rendezvous_raft.replication.observer import SilentEngineObserver
 from rendezvous_raft.replication.raft.engine import RaftReplicator
-from rendezvous_raft.server.build import GC_THRESHOLDS
+from rendezvous_raft.server.collector import keep_collections_short
 from rendezvous_raft.types import (
     BranchId,
     BranchKind,
@@ -110,7 +109,7 @@ class Commands:
 
 async def member_main(index: int, ports: list[int], directory: Path, profile: str) -> None:
     """Runs one member, which obeys the lines of its standard input."""
-    gc.set_threshold(*GC_THRESHOLDS)
+    keep_collections_short()
     counts = Counts()
     members = [
         MemberConfig(NodeName(f"n{number}"), Region("eu"), f"127.0.0.1:{port}")

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from rendezvous_raft.core.batches import fresh_branches, limit_exceeded
 from rendezvous_raft.core.commands import (
@@ -119,21 +119,6 @@ class StateMachine:
         self.state = state or State()
         self.before_change: Callable[[Request], None] = nobody_watches
         """Is shown each request before it changes (`snapshot.Capture`)."""
-        self._apply_by_kind: dict[type, Callable[[Any], _Answer]] = {
-            RegisterRequest: self._register_request,
-            RegisterBranches: self._register_branches,
-            RegisterNumbered: self._register_numbered,
-            CloseBranches: self._close_branches,
-            BeginWait: self._begin_wait,
-            EndWait: self._end_wait,
-            JoinGroup: self._join_group,
-            RenewMembers: self._renew_members,
-            LeaveGroups: self._leave_groups,
-            Pulse: self._advance_time,
-            ExpireRequests: self._expire_requests,
-            ActivateVersion: self._activate_version,
-            Barrier: self._pass_barrier,
-        }
 
     @property
     def revision(self) -> Revision:
@@ -147,7 +132,7 @@ class StateMachine:
         known = state.results.get(command.command_id)
         if known is not None:
             return Applied(revision, known)
-        result, events = self._apply_by_kind[type(command)](command)
+        result, events = self._apply_by_kind[type(command)](self, command)
         if isinstance(command, _REMEMBERED):
             self._remember(command.command_id, result)
         return Applied(revision, result, events)
@@ -440,6 +425,24 @@ class StateMachine:
 
     def _pass_barrier(self, _command: Barrier) -> _Answer:
         return Nothing(), ()
+
+    _apply_by_kind: ClassVar[dict[type, Callable[[StateMachine, Any], _Answer]]] = {
+        RegisterRequest: _register_request,
+        RegisterBranches: _register_branches,
+        RegisterNumbered: _register_numbered,
+        CloseBranches: _close_branches,
+        BeginWait: _begin_wait,
+        EndWait: _end_wait,
+        JoinGroup: _join_group,
+        RenewMembers: _renew_members,
+        LeaveGroups: _leave_groups,
+        Pulse: _advance_time,
+        ExpireRequests: _expire_requests,
+        ActivateVersion: _activate_version,
+        Barrier: _pass_barrier,
+    }
+    """Methods of the class: those of a machine would be a cycle with it, and keep it in memory with
+    all its state after another has taken its place."""
 
 
 def nobody_watches(_request: Request) -> None:

@@ -35,17 +35,22 @@ def configure_logs(
 
     Args:
         level: lowest level written: debug, info, warning or error.
-        style: `json` writes one object per line.
+        style: `json` writes one object per line. Neither shows local variables in a traceback:
+            they may hold secrets.
         stream: where to; standard error by default.
     """
     out = sys.stderr if stream is None else stream
     if style == "json":
         render: list[Processor] = [
-            structlog.processors.format_exc_info,  # without locals: they may hold secrets
+            structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ]
     else:
-        render = [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        render = [
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_shared_processors(),
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],

@@ -75,11 +75,17 @@ class FailureReporter:
         self._logger = logger
 
     def expected(self, error: Exception, *, method: str) -> errors.RendezvousError:
-        """The error itself when it is one of ours; else an InternalError, logged once."""
+        """The error itself when it is one of ours; else an InternalError, logged once.
+
+        Its traceback has served, and is dropped: a frame in it that knows the error makes a cycle,
+        which would have to wait for the garbage collector (`collector.py`).
+        """
         if isinstance(error, errors.RendezvousError):
+            _drop_tracebacks(error)
             return error
         incident = secrets.token_hex(8)
         self._logger.error("call_failed", method=method, incident=incident, exc_info=error)
+        _drop_tracebacks(error)
         return errors.InternalError(
             f"internal error, please report it with the incident id {incident}",
             details={"incident": incident},
@@ -137,6 +143,13 @@ def to_failure(error: errors.RendezvousError) -> pb.Failure:
         retryable=error.retryable,
         details={name: _shorten(text) for name, text in facts},
     )
+
+
+def _drop_tracebacks(error: BaseException | None) -> None:
+    """Of an error and of those that led to it."""
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _facts(error: errors.RendezvousError) -> Iterator[tuple[str, str]]:

@@ -184,7 +184,11 @@ class ErrorsToStatus:
             except Exception as fault:  # noqa: BLE001  gRPC would not explain it
                 error = reporter.expected(fault, method=method)
             metadata = reporter.trailing_metadata(error)
-            return await context.abort(status_of(error), message_of(error), metadata)
+            ending = context.abort(status_of(error), message_of(error), metadata)
+            # The context keeps the exception that ends the call, whose traceback keeps this frame:
+            # a cycle, which would have to wait for the garbage collector (`collector.py`).
+            del context
+            return await ending
 
         return explained
 

@@ -7,8 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import grpc
 import pytest
 from front_end import failure_of, loopback_config
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from node_process import PROGRAM, start_process
 
 from rendezvous_raft._proto.rendezvous.v1 import admin_service_pb2 as admin_pb
 from rendezvous_raft._proto.rendezvous.v1 import metadata_service_pb2 as pb
@@ -25,17 +24,6 @@ from rendezvous_raft._proto.rendezvous.v1.admin_service_pb2_grpc import AdminSer
 from rendezvous_raft._proto.rendezvous.v1.metadata_service_pb2_grpc import MetadataServiceStub
 from rendezvous_raft.server.build import build_server
 from rendezvous_raft.server.lifecycle import Server
-
-PROGRAM = """
-import sys
-from rendezvous_raft.config import load_node_config
-from rendezvous_raft.server.build import run_node
-
-def announce(notice):
-    print(notice.to_line(), flush=True)
-
-sys.exit(run_node(load_node_config(), on_ready=announce))
-"""
 
 FAILING_DISK = """
 import errno, os
@@ -207,22 +195,6 @@ async def test_a_node_with_a_directory_keeps_what_it_acknowledged(tmp_path: Path
 
     assert (await restarted("r")).created
     assert not (await restarted("r")).created
-
-
-def start_process(program: str = PROGRAM, **settings: str) -> subprocess.Popen[str]:
-    environment = {
-        **{name: text for name, text in os.environ.items() if not name.startswith("RENDEZVOUS_")},
-        "RENDEZVOUS_GRPC_ADDRESS": "127.0.0.1:0",
-        "RENDEZVOUS_HTTP_ADDRESS": "127.0.0.1:0",
-        **settings,
-    }
-    return subprocess.Popen(
-        [sys.executable, "-c", program],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.mark.slow
