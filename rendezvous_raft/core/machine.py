@@ -117,8 +117,8 @@ class StateMachine:
     def __init__(self, limits: StateLimits | None = None, state: State | None = None) -> None:
         self.limits = limits or StateLimits()
         self.state = state or State()
-        self.before_change: Callable[[Request], None] = nobody_watches
-        """Is shown each request before it changes (`snapshot.Capture`)."""
+        self.watchers: list[Callable[[Request], None]] = []
+        """Each is shown every request before it changes (`snapshot.Capture`)."""
 
     @property
     def revision(self) -> Revision:
@@ -147,6 +147,11 @@ class StateMachine:
         results[command_id] = result
         if len(results) > self.limits.command_results_max:
             results.popitem(last=False)
+
+    def _show(self, request: Request) -> None:
+        """To those who want to see it before it changes."""
+        for watcher in self.watchers:
+            watcher(request)
 
     # Requests and branches
 
@@ -188,7 +193,7 @@ class StateMachine:
             request = self._add_request(request_id, command.at_ms)
             events.append(RequestOpened(request_id))
         elif fresh:
-            self.before_change(request)
+            self._show(request)
         for new in fresh:
             events.append(self._add_branch(request, new, command.at_ms))  # noqa: PERF401 (faster)
         if fresh:
@@ -284,7 +289,7 @@ class StateMachine:
         if not bits:
             return CloseOutcome.ALREADY_CLOSED
         request = self.state.requests[branch.request_id]
-        self.before_change(request)
+        self._show(request)
         self._clear_bits(branch, bits, at_ms, events)
         if not branch.open_mask:
             del request.open_branches[branch.branch_id]
@@ -443,7 +448,3 @@ class StateMachine:
     }
     """Methods of the class: those of a machine would be a cycle with it, and keep it in memory with
     all its state after another has taken its place."""
-
-
-def nobody_watches(_request: Request) -> None:
-    """Nobody captures the state at present."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from rendezvous_raft.core import results as answers
 from rendezvous_raft.core.commands import Scope
-from rendezvous_raft.core.machine import StateMachine, nobody_watches
+from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.core.model import (
     Branch,
     GroupMember,
@@ -31,6 +31,7 @@ from rendezvous_raft.types import (
     CommandId,
     Region,
     RequestId,
+    Revision,
     Service,
     Tag,
     Zone,
@@ -52,17 +53,16 @@ class Capture:
 
     What can change is a request: the machine shows each to the capture before it changes it for
     the first time, and its row is made then. All else is copied at once, which costs a fraction of
-    a microsecond per request. Call `close` when the rows are taken, or not wanted any more.
+    a microsecond per request. Call `close` when the rows are taken, or not wanted any more. Several
+    may be open at a time.
     """
 
     def __init__(self, machine: StateMachine) -> None:
-        if machine.before_change is not nobody_watches:
-            raise RuntimeError("the state is being captured already")
         self._machine = machine
         self._parts = _Parts(machine.state)
         # By position: an id may come back once its tombstone is gone.
         self._early: dict[int, Row] = {}
-        machine.before_change = self._preserve
+        machine.watchers.append(self._preserve)
 
     def _preserve(self, request: Request) -> None:
         if request.sequence not in self._early:
@@ -72,9 +72,19 @@ class Capture:
         """The rows of the captured state; take as many per turn as suits."""
         return _framed(self._parts, self._early)
 
+    @property
+    def revision(self) -> Revision:
+        """Of the captured state."""
+        return self._parts.revision
+
+    def content(self) -> Iterator[Row]:
+        """The rows between head and end, for a `Digest`."""
+        return _content(self._parts, self._early)
+
     def close(self) -> None:
-        """Lets the machine change requests freely again."""
-        self._machine.before_change = nobody_watches
+        """Lets the machine change requests freely again; does nothing the second time."""
+        if self._preserve in self._machine.watchers:
+            self._machine.watchers.remove(self._preserve)
 
 
 class _Parts:
@@ -103,18 +113,33 @@ def rows(state: State) -> Iterator[Row]:
     return _framed(_Parts(state), {})
 
 
-def digest(state: State) -> str:
-    """SHA-256 of what is replicated, in hexadecimal. Takes time in proportion to the state.
+class Digest:
+    """SHA-256 of what is replicated, made of the content of a state row by row.
 
     Two replicas at the same revision have the same digest. The revision, cluster time and the
     memory of answers are left out, so that a command that changes nothing leaves the digest as it
     was; the end of a snapshot covers those as well.
     """
-    hasher = hashlib.sha256()
-    for row in _content(_Parts(state), {}):
+
+    def __init__(self) -> None:
+        self._hasher = hashlib.sha256()
+
+    def add(self, row: Row) -> None:
+        """The next row of `Capture.content`."""
         if row[0] != "result":
-            hasher.update(_bytes_of(row))
-    return hasher.hexdigest()
+            self._hasher.update(_bytes_of(row))
+
+    def in_hexadecimal(self) -> str:
+        """Of all that was added."""
+        return self._hasher.hexdigest()
+
+
+def digest(state: State) -> str:
+    """The `Digest` of a state, at once. Takes time in proportion to the state."""
+    made = Digest()
+    for row in _content(_Parts(state), {}):
+        made.add(row)
+    return made.in_hexadecimal()
 
 
 def _framed(parts: _Parts, early: dict[int, Row]) -> Iterator[Row]:

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from rendezvous_raft import errors
-from rendezvous_raft.core import snapshot
 from rendezvous_raft.core.commands import Scope
 from rendezvous_raft.core.events import (
     BranchOpened,
@@ -46,6 +45,7 @@ from rendezvous_raft.node.calls import (
 )
 from rendezvous_raft.node.close import Closing, EarlyReleases
 from rendezvous_raft.node.descriptions import Descriptions
+from rendezvous_raft.node.digests import Digests
 from rendezvous_raft.node.expiry import Expiry
 from rendezvous_raft.node.groups import GroupKeeper
 from rendezvous_raft.node.leases import LeaseKeeper
@@ -118,6 +118,7 @@ class Node:
         self._observer = observer
         self._admission = Admission(limits, observer)
         self._request_watches = RequestWatches(limits, observer)
+        self._digests = Digests(replicator, clock)
         self._index = WaitIndex(self._request_watches.changed)
         self._watch = RegistrationWatch()
         self._leases = LeaseKeeper(name, replicator, limits, clock, ids)
@@ -345,9 +346,7 @@ class Node:
 
     async def digest(self, min_revision: Revision, *, deadline_s: float) -> tuple[Revision, str]:
         """Digest of the local state, at least as new as asked. Takes time with the state."""
-        await self.replicator.wait_applied(min_revision, deadline_s=deadline_s)
-        state = self.replicator.state.state
-        return state.revision, snapshot.digest(state)
+        return await self._digests.make(min_revision, deadline_s)
 
     async def take_snapshot(self) -> SnapshotInfo:
         """Writes a snapshot now."""

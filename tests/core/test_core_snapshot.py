@@ -13,7 +13,7 @@ from core_builders import Log, branch, scope
 from rendezvous_raft.core import snapshot
 from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.core.results import Nothing, RequestRegistered
-from rendezvous_raft.core.snapshot import Capture, Row, SnapshotError, digest, load, rows
+from rendezvous_raft.core.snapshot import Capture, Digest, Row, SnapshotError, digest, load, rows
 from rendezvous_raft.limits import StateLimits
 from rendezvous_raft.types import BranchId, CommandId, LeaseId, Region, RequestId, Service
 
@@ -235,6 +235,32 @@ def test_a_capture_knows_a_request_from_a_later_one_of_its_id(log: Log) -> None:
     log.add(branch("p", "ap"))
     log.close("p", "ap")
     assert list(capture.rows()) == expected
+
+
+def test_captures_know_nothing_of_each_other(log: Log) -> None:
+    expected = list(rows(log.machine.state))
+    first = Capture(log.machine)
+    log.close("p", "eu")
+    second_expected = list(rows(log.machine.state))
+    second = Capture(log.machine)
+    log.close("c")
+    assert list(first.rows()) == expected
+    first.close()
+    first.close()
+    log.expire()
+    assert list(second.rows()) == second_expected
+    second.close()
+    assert log.machine.watchers == []
+
+
+def test_the_digest_of_a_capture_is_that_of_its_state(log: Log) -> None:
+    expected, revision = digest(log.machine.state), log.machine.revision
+    capture, made = Capture(log.machine), Digest()
+    log.close("p", "eu")
+    for row in capture.content():
+        made.add(row)
+    assert (capture.revision, made.in_hexadecimal()) == (revision, expected)
+    assert digest(log.machine.state) != expected
 
 
 def test_a_closed_capture_is_shown_nothing_more(log: Log) -> None:
