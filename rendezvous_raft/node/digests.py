@@ -36,6 +36,7 @@ class Digests:
         """
         await self._replicator.wait_applied(min_revision, deadline_s=deadline_s)
         async with self._one_at_a_time:
+            self._check_time(deadline_s)
             capture = snapshot.Capture(self._replicator.state)
             try:
                 return capture.revision, await self._digest_of(capture, deadline_s)
@@ -48,10 +49,13 @@ class Digests:
             made.add(row)
             if not count % ROWS_AT_ONCE:
                 await asyncio.sleep(REST_S)
-                if self._clock.monotonic_s() >= deadline_s:
-                    raise errors.DeadlineExceeded(
-                        "the digest of the state takes longer than the call may",
-                        definite=True,
-                        revision=capture.revision,
-                    )
+                self._check_time(deadline_s)
         return made.in_hexadecimal()
+
+    def _check_time(self, deadline_s: float) -> None:
+        if self._clock.monotonic_s() >= deadline_s:
+            raise errors.DeadlineExceeded(
+                "the digest, or one that was asked for before, takes longer than the call may",
+                definite=True,
+                revision=self._replicator.state.revision,
+            )

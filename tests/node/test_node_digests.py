@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from node_bench import NodeBench, branch, close
 
 from rendezvous_raft import errors
 from rendezvous_raft.core import snapshot
-from rendezvous_raft.node.digests import ROWS_AT_ONCE
-from rendezvous_raft.testing.virtual_time import now_s, take_turns, turns
+from rendezvous_raft.core.model import Request
+from rendezvous_raft.node.digests import REST_S, ROWS_AT_ONCE
+from rendezvous_raft.testing.virtual_time import now_s, take_turns
 from rendezvous_raft.types import Revision
 
 SLICES = 5
@@ -24,7 +27,7 @@ def fill(bench: NodeBench) -> tuple[Revision, str]:
 
 async def test_others_get_their_turn_and_change_nothing_of_it(bench: NodeBench) -> None:
     expected = fill(bench)
-    before = turns()
+    began_s = now_s()
     digest = bench.start(bench.node.digest(Revision(0), deadline_s=bench.deadline_s))
     await take_turns(2)
     last = f"b{SLICES * ROWS_AT_ONCE - 1}"
@@ -32,7 +35,7 @@ async def test_others_get_their_turn_and_change_nothing_of_it(bench: NodeBench) 
     bench.opened(branch("new"), request_id="new")
     assert not digest.done()
     assert await digest == expected
-    assert turns() - before >= SLICES
+    assert now_s() - began_s >= SLICES * REST_S  # for the threads beside the loop
     assert bench.engine.state.watchers == []
     assert snapshot.digest(bench.engine.state.state) != expected[1]
 
@@ -57,6 +60,24 @@ async def test_one_that_takes_too_long_is_given_up(bench: NodeBench) -> None:
         await bench.node.digest(Revision(0), deadline_s=now_s())
     assert failed.value.definite
     assert bench.engine.state.watchers == []
+
+
+async def test_one_whose_time_ends_behind_another_copies_nothing(bench: NodeBench) -> None:
+    expected = fill(bench)
+    first = bench.start(bench.node.digest(Revision(0), deadline_s=bench.deadline_s))
+    late = bench.start(bench.node.digest(Revision(0), deadline_s=now_s() + REST_S))
+    await take_turns(2)
+    bench.engine.state.watchers = Refusing(bench.engine.state.watchers)
+    assert await first == expected
+    with pytest.raises(errors.DeadlineExceeded):
+        await late
+
+
+class Refusing(list[Callable[[Request], None]]):
+    """No other capture may begin."""
+
+    def append(self, watcher: Callable[[Request], None]) -> None:
+        raise AssertionError(f"{watcher} captures the state")
 
 
 async def test_one_that_is_cancelled_leaves_nothing_behind(bench: NodeBench) -> None:
