@@ -31,10 +31,11 @@ def keep_collections_short() -> None:
 
 
 def _freeze_what_is_left(phase: str, info: dict[str, int]) -> None:
-    """What is not young is frozen, but for what one collection in eleven is given to age.
+    """After a collection of the young, which is one of all: everything else is frozen.
 
-    Where the collector works in increments of its own (Python 3.14), its automatic collections are
-    never of the young alone, and this does nothing.
+    But for one in eleven, which Python makes one of an older generation; what it leaves is frozen
+    after the next. Where the collector works in increments of its own (Python 3.14), automatic
+    collections are never of the young alone, and this does nothing.
     """
     if phase == "stop" and info["generation"] == _YOUNG:
         gc.freeze()
