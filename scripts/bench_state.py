@@ -5,7 +5,8 @@
     python scripts/bench_state.py --endpoints 127.0.0.1:7700,127.0.0.1:7710,127.0.0.1:7720
 
 Registers branches, each in a request of its own, at the first endpoint; then has every node make
-the digest of its state, while a write follows the other. The term counts the elections.
+the digest of its state, and then a snapshot, while a write follows the other. The term counts the
+elections.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 from rendezvous_raft import AsyncClient
 
@@ -44,8 +46,20 @@ async def fill(client: AsyncClient, count: int, outstanding: int) -> None:
     print(f"{count} registered at {rate:.0f} /s; longest without an answer: {longest} s")
 
 
-async def digest_all(client: AsyncClient, endpoints: list[str]) -> None:
-    """Has each node make a digest, and tells the slowest write meanwhile."""
+async def digest_of(node: AsyncClient) -> int:
+    """Has a node make the digest of its state; returns the revision."""
+    return (await node.digest(timeout=TIMEOUT_S)).revision
+
+
+async def snapshot_of(node: AsyncClient) -> int:
+    """Has a node take a snapshot; returns the revision."""
+    return (await node.take_snapshot(timeout=TIMEOUT_S)).revision
+
+
+async def ask_each(
+    client: AsyncClient, endpoints: list[str], ask: Callable[[AsyncClient], Awaitable[int]]
+) -> None:
+    """Asks each node for something large, and tells the slowest write meanwhile."""
     slowest_s = 0.0
 
     async def write_on() -> None:
@@ -55,29 +69,32 @@ async def digest_all(client: AsyncClient, endpoints: list[str]) -> None:
             await client.register_branch("post", regions=["eu", "us"], timeout=TIMEOUT_S)
             slowest_s = max(slowest_s, time.perf_counter() - began_s)
 
+    before = await term_of(client)
     writing = asyncio.create_task(write_on())
     for endpoint in endpoints:
-        began_s = time.perf_counter()
-        async with AsyncClient(endpoint) as one:
-            digest = await one.digest(timeout=TIMEOUT_S)
+        slowest_s, began_s = 0.0, time.perf_counter()
+        async with AsyncClient(endpoint) as node:
+            revision = await ask(node)
         seconds = time.perf_counter() - began_s
-        print(f"digest of {endpoint} at revision {digest.revision}: {seconds:.1f} s")
+        print(
+            f"{ask.__name__} {endpoint} at revision {revision}: {seconds:.1f} s; "
+            f"slowest write meanwhile: {slowest_s:.2f} s"
+        )
     if writing.done():
         writing.result()  # it never ends but by a fault
     writing.cancel()
     await asyncio.wait([writing])
-    print(f"slowest write meanwhile: {slowest_s:.2f} s")
+    print(f"elections: {await term_of(client) - before}")
 
 
 async def run(endpoints: list[str], count: int, outstanding: int) -> None:
-    """Both, and the elections that each led to."""
+    """All of it, and the elections that each part led to."""
     async with AsyncClient(endpoints[0], region="eu") as client:
         at_first = await term_of(client)
         await fill(client, count, outstanding)
-        filled = await term_of(client)
-        print(f"elections: {filled - at_first}")
-        await digest_all(client, endpoints)
-        print(f"elections: {await term_of(client) - filled}")
+        print(f"elections: {await term_of(client) - at_first}")
+        await ask_each(client, endpoints, digest_of)
+        await ask_each(client, endpoints, snapshot_of)
 
 
 if __name__ == "__main__":

@@ -154,32 +154,53 @@ def _framed(parts: _Parts, early: dict[int, Row]) -> Iterator[Row]:
     yield ["end", count + 1, hasher.hexdigest()]
 
 
+class Loading:
+    """Makes a state machine of the rows of a snapshot; give it as many per turn as suits."""
+
+    def __init__(self, limits: StateLimits | None = None) -> None:
+        self._limits = limits
+        self._state = State()
+        self._hasher = hashlib.sha256()
+        self._kind: object = None
+        self._count = 0
+
+    def add(self, row: Row) -> None:
+        """The next row. Raises `SnapshotError`: it is damaged, or not one that may follow."""
+        if self._kind == "end":
+            raise SnapshotError("rows after the end")
+        self._kind = kind = _kind_of(row)
+        self._count += 1
+        if (kind == "head") != (self._count == 1):
+            raise SnapshotError(f"row {self._count} is {kind!r}")
+        if kind == "end":
+            if row[1:] != [self._count, self._hasher.hexdigest()]:
+                raise SnapshotError("the digest does not match the rows")
+        else:
+            self._hasher.update(_bytes_of(row))
+            _load_row(self._state, row)
+
+    def finish(self) -> StateMachine:
+        """What the rows made; takes about a microsecond per open branch.
+
+        Raises:
+            SnapshotError: rows are missing.
+        """
+        if self._kind != "end":
+            raise SnapshotError("the end is missing")
+        _derive(self._state)
+        return StateMachine(self._limits, self._state)
+
+
 def load(source: Iterable[Row], limits: StateLimits | None = None) -> StateMachine:
-    """A state machine from the rows of a snapshot.
+    """A state machine from the rows of a snapshot, at once.
 
     Raises:
         SnapshotError: the rows are damaged, incomplete, or of a version that is not known.
     """
-    state = State()
-    hasher = hashlib.sha256()
-    kind: object = None
-    count = 0
+    loading = Loading(limits)
     for row in source:
-        if kind == "end":
-            raise SnapshotError("rows after the end")
-        kind, count = _kind_of(row), count + 1
-        if (kind == "head") != (count == 1):
-            raise SnapshotError(f"row {count} is {kind!r}")
-        if kind == "end":
-            if row[1:] != [count, hasher.hexdigest()]:
-                raise SnapshotError("the digest does not match the rows")
-        else:
-            hasher.update(_bytes_of(row))
-            _load_row(state, row)
-    if kind != "end":
-        raise SnapshotError("the end is missing")
-    _derive(state)
-    return StateMachine(limits, state)
+        loading.add(row)
+    return loading.finish()
 
 
 def _kind_of(row: object) -> object:

@@ -7,13 +7,8 @@ import asyncio
 from rendezvous_raft import errors
 from rendezvous_raft.core import snapshot
 from rendezvous_raft.node.ports import Clock, Replicator
+from rendezvous_raft.node.slices import ROWS_AT_ONCE, rest
 from rendezvous_raft.types import Revision
-
-ROWS_AT_ONCE = 250
-"""One to two milliseconds: most rows are a request or an answer."""
-REST_S = 0.001
-"""Pause after them. A loop that only looks at what is ready leaves the other threads no time: that
-which syncs the log would wait for each of its steps, and a write for half a second."""
 
 
 class Digests:
@@ -48,7 +43,7 @@ class Digests:
         for count, row in enumerate(capture.content(), start=1):
             made.add(row)
             if not count % ROWS_AT_ONCE:
-                await asyncio.sleep(REST_S)
+                await rest()
                 self._check_time(deadline_s)
         return made.in_hexadecimal()
 

@@ -10,7 +10,7 @@ from node_bench import NodeBench, branch, close
 from rendezvous_raft import errors
 from rendezvous_raft.core import snapshot
 from rendezvous_raft.core.model import Request
-from rendezvous_raft.node.digests import REST_S, ROWS_AT_ONCE
+from rendezvous_raft.node.slices import REST_S, ROWS_AT_ONCE
 from rendezvous_raft.testing.virtual_time import now_s, take_turns
 from rendezvous_raft.types import Revision
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rendezvous_raft.core import snapshot as core_snapshot
 from rendezvous_raft.core.machine import StateMachine
+from rendezvous_raft.node.slices import ROWS_AT_ONCE
 from rendezvous_raft.replication.raft.snapshots import (
     CHUNK_BYTES,
     SnapshotDamaged,
@@ -60,6 +61,14 @@ def test_chunks_have_a_size_that_can_be_sent_between_two_syncs() -> None:
     assert max(map(len, chunks)) < CHUNK_BYTES + 2000
     store, made = written(rows)
     assert list(store.rows(made)) == rows
+
+
+def test_chunks_have_no_more_rows_than_can_be_made_in_one_turn() -> None:
+    rows: Rows = [["request", f"r{number}"] for number in range(2 * ROWS_AT_ONCE + 1)]
+    store, made = written(rows)
+    assert list(store.rows(made)) == rows
+    chunks = list(store._chunks(made))
+    assert [chunk.rows for chunk in chunks] == [ROWS_AT_ONCE, ROWS_AT_ONCE, 1]
 
 
 def test_what_msgpack_cannot_hold_is_an_error_and_not_a_file() -> None:

@@ -15,6 +15,7 @@ from rendezvous_raft.core import snapshot
 from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.membership import Membership
 from rendezvous_raft.node.ports import Clock
+from rendezvous_raft.node.slices import ROWS_AT_ONCE, rest
 from rendezvous_raft.node.status import SnapshotInfo
 from rendezvous_raft.replication.applying import Replica
 from rendezvous_raft.replication.observer import EngineObserver
@@ -52,6 +53,8 @@ class SnapshotPolicy:
     catch_up_bytes_max: int = 4 * log_bytes_max
     """Bytes of entries before a snapshot that stay in memory for followers that are being sent a
     snapshot, or what follows it."""
+    rows_at_once: int = ROWS_AT_ONCE
+    """Of a state, between two rests, when a snapshot is made or read back."""
 
 
 DEFAULT_POLICY = SnapshotPolicy()
@@ -107,7 +110,7 @@ class Snapshots:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def restore(self, file: SnapshotFile) -> Membership:
-        """Loads the state of a snapshot; returns the membership that was in force there.
+        """Loads the state of a snapshot, at once; returns the membership that was in force there.
 
         Raises:
             StorageError, SnapshotError, MembershipError: it is damaged, or of a version that is
@@ -115,11 +118,13 @@ class Snapshots:
         """
         rows = self._store.load_snapshot(file)
         membership = membership_of(next(rows, None))
-        machine = snapshot.load(rows)
+        self._replace_state(file, snapshot.load(rows))
+        return membership
+
+    def _replace_state(self, file: SnapshotFile, machine: StateMachine) -> None:
         check_commands(machine.state.version, file.path)
         self._newest = file
         self._replica.replace(machine)
-        return membership
 
     def take_if_due(self) -> None:
         """Begins to take a snapshot if the log has grown long."""
@@ -159,7 +164,7 @@ class Snapshots:
     async def take(self) -> SnapshotInfo:
         """Writes a snapshot of the state as it is now, then drops the log before it.
 
-        The state is encoded in slices between other turns, while commands go on being applied;
+        The state is encoded in slices with a rest after each, while commands go on being applied;
         writing and syncing happen in the log's worker.
         """
         async with self._one_at_a_time:
@@ -172,7 +177,7 @@ class Snapshots:
             if self._newest is not None and self._newest.index >= index:
                 return SnapshotInfo(revision, self._newest.index, self._newest.size_bytes)
             membership = self._journal.membership_at(index)
-            chunks = await _encode(machine, membership)
+            chunks = await self._encode(machine, membership)
             in_use = self._raft.snapshots_being_sent()
             file = await self._store.save_snapshot(index, term, chunks, in_use)
             if self._newest is None or file.index > self._newest.index:
@@ -181,6 +186,19 @@ class Snapshots:
             seconds = self._clock.monotonic_s() - started_s
             self._observer.snapshot_done(seconds, file.size_bytes)
             return SnapshotInfo(revision, index, file.size_bytes)
+
+    async def _encode(self, machine: StateMachine, membership: Membership) -> list[bytes]:
+        """The snapshot of the state as it is now, chunk by chunk with a rest after each (F18)."""
+        capture = snapshot.Capture(machine)
+        rows = chain((membership_row(membership),), capture.rows())
+        chunks = []
+        try:
+            for chunk in encode_snapshot(rows, self._policy.rows_at_once):
+                chunks.append(chunk)
+                await rest()
+        finally:
+            capture.close()
+        return chunks
 
     def _trim_before(self, index: int) -> None:
         """Drops entries before a snapshot from memory, but for what followers may need of them."""
@@ -286,13 +304,22 @@ class Snapshots:
             except DiskFull:
                 self._raft.installing = False  # the leader sends it until there is room
             else:
-                self._put_in_force(node, file)
+                await self._put_in_force(node, file)
         except Exception as error:  # noqa: BLE001 (F12: whatever it is, it is not swallowed)
             self._raft.host.halt(f"a snapshot from {node.id} could not be installed: {error}")
 
-    def _put_in_force(self, node: Node, file: SnapshotFile) -> None:
-        """The state of a snapshot takes the place of ours; the log begins behind it."""
-        membership = self.restore(file)
+    async def _put_in_force(self, node: Node, file: SnapshotFile) -> None:
+        """The state of a snapshot takes the place of ours; the log begins behind it.
+
+        It is read back in slices with a rest after each; calls see the earlier state until then.
+        """
+        rows = self._store.load_snapshot(file)
+        membership, loading = membership_of(next(rows, None)), snapshot.Loading()
+        for count, row in enumerate(rows, start=1):
+            loading.add(row)
+            if not count % self._policy.rows_at_once:
+                await rest()
+        self._replace_state(file, loading.finish())
         self._journal.restart_at(file.index, file.term, membership)
         self._bytes_covered = self._journal.bytes_added
         self._raft.installing = False
@@ -301,16 +328,3 @@ class Snapshots:
         self._raft.answer_snapshot(node, offset=0, installed=file.index)
         self._installed()
         self._raft.host.wake()
-
-
-async def _encode(machine: StateMachine, membership: Membership) -> list[bytes]:
-    """The snapshot of the state as it is now, made chunk by chunk between other turns (F18)."""
-    capture = snapshot.Capture(machine)
-    chunks = []
-    try:
-        for chunk in encode_snapshot(chain((membership_row(membership),), capture.rows())):
-            chunks.append(chunk)
-            await asyncio.sleep(0)
-    finally:
-        capture.close()
-    return chunks

@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from rendezvous_raft.core.machine import StateMachine
 from rendezvous_raft.core.results import Applied
 from rendezvous_raft.limits import NodeLimits
-from rendezvous_raft.membership import MemberConfig, Membership
+from rendezvous_raft.membership import MemberConfig
 from rendezvous_raft.node.node import Node
 from rendezvous_raft.node.observer import SilentObserver
 from rendezvous_raft.replication.batching import GroupCommit
@@ -267,14 +268,14 @@ class Host:
 
     def _tell_of_restores(self, engine: RaftReplicator) -> None:
         snapshots = engine._snapshots  # noqa: SLF001
-        restore, judge, record = snapshots.restore, self._around.judge, self.record
+        replace = snapshots._replace_state  # noqa: SLF001
+        judge, record = self._around.judge, self.record
 
-        def restore_and_tell(file: SnapshotFile) -> Membership:
-            membership = restore(file)
-            judge.restored(record, file.index, engine.state)
-            return membership
+        def replace_and_tell(file: SnapshotFile, machine: StateMachine) -> None:
+            replace(file, machine)
+            judge.restored(record, file.index, machine)
 
-        snapshots.restore = restore_and_tell  # type: ignore[method-assign]
+        snapshots._replace_state = replace_and_tell  # type: ignore[method-assign] # noqa: SLF001
 
     def kill(self, *, power: bool) -> None:
         """The process ends at once; with `power`, the machine loses what is not synced."""

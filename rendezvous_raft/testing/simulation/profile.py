@@ -114,6 +114,7 @@ def draw_profile(rng: random.Random, *, nodes: int, duration_s: float) -> Profil
             entries_max=entries_max,
             entries_kept=rng.choice((0, 3, entries_max // 4)),
             chunk_bytes=rng.choice((700, 4096, 65536)),
+            rows_at_once=8,
         ),
         segment_bytes=rng.choice((16384, 20480, 65536)),
         window_bytes=rng.choice((2000, 20_000, 1024 * 1024)),
