@@ -313,6 +313,36 @@ def test_a_leader_hands_over_to_who_is_told_to_stand(bench: RaftBench) -> None:
     assert bench["b"].raft.term == 2
 
 
+def test_a_leader_whose_disk_is_full_lets_one_stand_that_has_all_of_its_log(
+    bench: RaftBench,
+) -> None:
+    bench.cut("c")
+    bench.propose("a", b"y")
+    bench.settle()
+    bench["a"].store.read_only = "full"
+    leader, offered_s = bench["a"].raft, 2 * bench.timers.election_max_s
+    for now_s in range(10):
+        leader._offer_leadership(now_s * offered_s)
+        leader._offer_leadership(now_s * offered_s + 0.1)
+    told = bench.take("timeout_now")
+    assert [letter.receiver for letter in told] == ["b"] * 10
+    bench.heal()
+    bench.deliver(told[0])
+    bench.settle()
+    assert bench.leaders() == ["b"]
+    bench.propose("b", b"z")
+    bench.settle()
+    assert [bench[name].applied[-1] for name in "bc"] == [b"z"] * 2
+    assert bench["a"].applied[-1] == b"y"
+
+
+def test_who_has_no_room_does_not_stand(bench: RaftBench) -> None:
+    bench["b"].store.read_only = "full"
+    bench["a"].raft.tell_to_stand(Node("b"))
+    bench.settle()
+    assert (bench.leaders(), bench["b"].raft.term) == (["a"], 1)
+
+
 def test_only_the_leader_can_tell_to_stand(bench: RaftBench) -> None:
     for sender, term in (("c", 1), ("a", 0)):
         bench.deliver(Letter(sender, "b", {"type": "timeout_now", "term": term}))

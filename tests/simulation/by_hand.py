@@ -56,6 +56,18 @@ def append(host: Host, count: int) -> None:
     host.living.loop.post(host.living.engine.wake)
 
 
+def fill_disk(world: World, host: Host) -> list[Tried]:
+    """Fills a node's disk, by writes at the leader, until the node knows."""
+    host.disk.fill(0)
+    tried: list[Tried] = []
+    for _ in range(200):
+        if not host.living.raft.log.takes_entries:
+            return tried
+        tried += write(world, world.leader(), 5)
+        world.advance(0.01)
+    raise AssertionError(f"{host.name} still finds room")
+
+
 def isolate(world: World, host: Host) -> None:
     """Cuts a node off, in both directions; its clients stay."""
     for other in world.hosts:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from by_hand import append, cluster, followers, isolate, reconnect, term, write
+from by_hand import append, cluster, fill_disk, followers, isolate, reconnect, term, write
 from planted_bugs import acks_of_earlier_terms_count, snapshot_voids_what_the_log_holds
 
 from rendezvous_raft import errors
@@ -244,6 +244,45 @@ def test_f9_a_leader_alone_steps_down() -> None:
         isolate(world, leader)
         world.advance(world.profile.timers.election_max_s * 1.5)
         assert not leader.is_leader
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_leader_whose_disk_is_full_gives_way(seed: int) -> None:
+    """One disk must not stop everybody's writes."""
+    with cluster(seed) as world:
+        first = world.leader()
+        filled = fill_disk(world, first)
+        refused = write(world, first, 5)
+        tried = [one for host in world.hosts if host is not first for one in write(world, host, 5)]
+        world.advance(2.0)
+        assert world.leader() is not first
+        assert all(one.acknowledged for one in tried)
+        assert not first.living.raft.log.takes_entries
+        assert all(one.over and not one.acknowledged and not one.unsure for one in refused)
+        world.advance(10.0)
+        assert not any(one.unsure for one in filled), "a waiting one went elsewhere, unanswered"
+
+
+def test_who_is_full_too_does_not_lead_instead() -> None:
+    """Whoever led would answer nothing at all; so reads go on, and writes are told why not."""
+    with cluster() as world:
+        first = world.leader()
+        for host in followers(world):
+            fill_disk(world, host)
+        fill_disk(world, first)
+        led_in = term(first)
+        world.advance(5.0)
+        assert (world.leader(), term(first)) == (first, led_in)
+        answer = read(first, 1.0)
+        world.advance(1.0)
+        assert (answer.over, answer.result) == (True, None)
+        for host in followers(world):
+            host.disk.free()
+        world.advance(5.0)
+        assert world.leader() is not first
+        (tried,) = write(world, world.leader(), 1)
+        world.advance(1.0)
+        assert tried.acknowledged
 
 
 @pytest.mark.parametrize("alone_s", [0.0, 0.1, 0.3, 0.6, 1.0, 3.0])

@@ -22,6 +22,8 @@ class Elections(Member):
                 self._step_down(self.term, None)
             elif now_s >= self._heartbeat_due_s:
                 self._start_round()
+                if not self.log.takes_entries:
+                    self._offer_leadership(now_s)
         if not self.is_leader and now_s >= self.election_deadline:
             if self.installing or is_stuck:
                 # Its log is about to be replaced, or does not get to the disk: it could not lead.
@@ -43,6 +45,23 @@ class Elections(Member):
         if durable != self._durable or durable >= self.last_index():
             self._durable, self._durable_s = durable, now_s
         return now_s - self._durable_s > 2 * self.timers.election_max_s
+
+    def _offer_leadership(self, now_s: float) -> None:
+        """3.10: a leader whose disk is full lets one stand that has all of its log.
+
+        Now and then another, in no order: some may be full as well, and those do not stand.
+        """
+        if now_s < self._offer_due_s:
+            return
+        self._offer_due_s = now_s + 2 * self.timers.election_max_s
+        last = self.last_index()
+        complete = [voter for voter in self.voters if self.match_index[voter] == last]
+        if complete:
+            self.tell_to_stand(self.rng.choice(complete))
+
+    def tell_to_stand(self, node: Node) -> None:
+        """3.10: lets a follower that is caught up stand for election at once."""
+        self.links.send(node, {"type": "timeout_now", "term": self.term})
 
     def _has_quorum(self, now_s: float) -> bool:
         """6.2: a leader that hears no majority for an election time-out steps down (F9)."""
@@ -173,8 +192,9 @@ class Elections(Member):
             self._count_votes()
 
     def _on_timeout_now(self, node: Node, message: Message) -> None:
-        """3.10: the leader hands over to this node."""
-        if message["term"] == self.term and node == self.leader_node and self.is_voter:
+        """3.10: the leader hands over to this node, which stands unless its own disk is full."""
+        is_from_leader = message["term"] == self.term and node == self.leader_node
+        if is_from_leader and self.is_voter and self.log.takes_entries:
             self._stand(transfer=True)
 
     def peer_lost(self, node: Node) -> None:

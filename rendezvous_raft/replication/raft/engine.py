@@ -254,6 +254,8 @@ class RaftReplicator:
         """See `Replicator.propose`."""
         if self._halted is not None:
             raise errors.NotReady(f"the node has halted: {self._halted}")
+        if self._running and self._store.read_only is not None:
+            raise self._why_nothing_is_sent()
         return await self._commits.propose(encode_command(command), deadline_s)
 
     async def read_barrier(self, *, deadline_s: float) -> None:

@@ -70,6 +70,11 @@ class DurableJournal(Journal):
         """Index of the first element; entries after it can be sent."""
         return self._entries[0][1]
 
+    @property
+    def takes_entries(self) -> bool:
+        """Whether there is room on the disk, as far as is known."""
+        return self._store.read_only is None
+
     def durable_index(self) -> int:
         """Index of the last entry that is on stable storage."""
         synced = self._store.synced

@@ -118,6 +118,8 @@ class Member(GuardedSyncObj):
         """What was on this disk when that was looked at last."""
         self._durable_s = clock()
         """When the disk was seen to keep up, or to get on, last."""
+        self._offer_due_s = 0.0
+        """When a leader whose disk is full tells the next one to stand."""
         self._heard_leader_s = float("-inf")
         self._pre_votes: dict[str, bool] | None = None
         self._reads: list[tuple[int, int, Node | None, int]] = []

@@ -81,10 +81,6 @@ class Raft(Changing):
     def _on_parked(self, node: Node, message: Message) -> None:
         self.host.parked_reported(str(node.id), message["request_ids"])
 
-    def tell_to_stand(self, node: Node) -> None:
-        """3.10: lets a follower that is caught up stand for election at once."""
-        self.links.send(node, {"type": "timeout_now", "term": self.term})
-
 
 _OF_FUTURE_TERMS = ("pre_vote", "pre_vote_reply", "vote")
 """Messages whose term is not a fact yet, or must first pass the rule of stickiness."""

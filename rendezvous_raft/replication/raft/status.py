@@ -57,6 +57,10 @@ def why_nothing_is_sent(
     """Why the proposals of `name` wait: what their callers are told when their time is over."""
     if halted is not None:
         return errors.NotReady(f"the node has halted: {halted}")
+    if read_only is not None:
+        return errors.ReadOnly(
+            f"the disk of {name} is full, ask another node: {read_only}", leader=leader
+        )
     if leader is None:
         return errors.NoLeader("no leader is known; nothing was proposed")
     if leader != name:
@@ -65,8 +69,6 @@ def why_nothing_is_sent(
             "nothing was proposed",
             leader=leader,
         )
-    if read_only is not None:
-        return errors.ReadOnly(f"the disk of the leader is full: {read_only}", leader=leader)
     return errors.Overloaded("the proposal waited too long for its turn; nothing was proposed")
 
 

@@ -26,6 +26,8 @@ class Submitting:
         """Appends a batch, or forwards it; false if neither can be, and it certainly is nowhere."""
         taken = True  # as far as anybody knows, whatever goes wrong
         with any_fault_halts(self._raft.host.halt):
+            if not self._raft.log.takes_entries:
+                return False  # it would be applied elsewhere, and the callers here never answered
             entry = encode_entry(self._origin, batch.sequence, [p.encoded for p in batch.proposals])
             if self._raft.is_leader:
                 taken = self._append(entry)
