@@ -93,8 +93,8 @@ class Replicator(Protocol):
     async def propose(self, command: Command, *, deadline_s: float) -> Applied:
         """Replicates a command and returns what applying it answered, on this node.
 
-        Blocks until it is applied here. Works on any node; a follower forwards. A proposal that
-        fails definitely is tried again inside, until the deadline.
+        Blocks until it is applied here. Works on any node that has room on its disk; a follower
+        forwards. A proposal that fails definitely on its way is tried again until the deadline.
 
         Raises:
             NoLeader, NotReady, ReadOnly, Overloaded: definitely not proposed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 ROWS_AT_ONCE = 250
-"""Rows of a state in a slice: two to three milliseconds; most rows are a request or an answer."""
+"""Rows of a state in a slice: some milliseconds; most rows are a request or an answer."""
 REST_S = 0.001
 """Pause after a slice. A loop that only looks at what is ready leaves the other threads no time:
 that which syncs the log would wait for each of its steps, and a write for half a second."""

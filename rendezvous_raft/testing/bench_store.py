@@ -29,6 +29,8 @@ class BenchStore:
     def __init__(self, durable: BenchDisk | None = None, *, birth: Birth | None = None) -> None:
         self.position = self.term_position = self.synced = 0
         self.read_only: str | None = None
+        self.room = True
+        """Whether there is room for another segment."""
         self.syncs_at_once = True
         self._durable = durable or BenchDisk(birth=birth or UNNAMED)
         self._cached = self._durable.copy()
@@ -59,6 +61,10 @@ class BenchStore:
         """Everything written is on stable storage now."""
         self._durable = self._cached.copy()
         self.synced = self.position
+
+    def has_room(self) -> bool:
+        """See `DurableLog.has_room`."""
+        return self.room
 
     def append(self, payload: bytes, index: int, term: int) -> None:
         """See `DurableLog.append`."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -85,7 +87,7 @@ class Bench:
         )
         store = SimpleNamespace(
             begin_install=self._begin,
-            load_snapshot=lambda file: iter(file.rows),
+            load_in_chunks=_in_chunks,
             received_snapshot=lambda _index: self.here,
             resume_install=self._resume,
         )
@@ -147,6 +149,12 @@ async def test_chunks_are_taken_in_order_and_then_put_in_force() -> None:
     assert bench.told == ["installed at 9", "wake"]
 
 
+def _in_chunks(file: Any) -> Iterator[list[list[object]]]:
+    rows = iter(file.rows)
+    while chunk := list(islice(rows, ROWS_AT_ONCE)):
+        yield chunk
+
+
 def _rows(branches: int = 1) -> list[list[object]]:
     machine = StateMachine()
     for number in range(branches):
@@ -168,7 +176,7 @@ async def test_a_large_one_is_read_back_with_rests(monkeypatch: pytest.MonkeyPat
     rows = _rows(5 * ROWS_AT_ONCE)
     bench.installs[0].finished.set_result(SimpleNamespace(index=9, term=2, rows=rows, path=PATH))
     await bench.snapshots.close()
-    assert seen == [(0, True, [])] * ((len(rows) - 1) // ROWS_AT_ONCE)
+    assert seen == [(0, True, [])] * -(-len(rows) // ROWS_AT_ONCE)
     assert bench.replica.machine.revision == 5 * ROWS_AT_ONCE
     assert bench.answers == [(0, 9)]
 

@@ -319,6 +319,21 @@ def test_a_window_without_room_holds_entries_back_but_no_heartbeats(bench: RaftB
     assert bench["b"].applied[-1] == b"y"
 
 
+def test_a_follower_with_a_full_disk_learns_what_is_committed(
+    bench: RaftBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the entries that it cannot store: their sender takes it for told."""
+    monkeypatch.setattr(bench["a"].raft, "tell_commit", lambda: None)
+    bench.propose("a", b"y0")
+    bench.settle()
+    known = bench["b"].raft.commit_index
+    bench["b"].store.read_only = "full"
+    bench.propose("a", b"y1")
+    bench.settle()
+    assert bench["b"].raft.commit_index == known + 1
+    assert bench["b"].applied[-1] == b"y0"
+
+
 def test_a_follower_with_a_full_disk_acknowledges_what_it_has(bench: RaftBench) -> None:
     bench["b"].store.read_only = "full"
     for payload in (b"y0", b"y1"):

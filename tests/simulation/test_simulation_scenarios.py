@@ -263,22 +263,32 @@ def test_a_leader_whose_disk_is_full_gives_way(seed: int) -> None:
         assert not any(one.unsure for one in filled), "a waiting one went elsewhere, unanswered"
 
 
-def test_who_is_full_too_does_not_lead_instead() -> None:
-    """Whoever led would answer nothing at all; so reads go on, and writes are told why not."""
+@pytest.mark.parametrize("others", ["full, unknowing", "full, and know it", "one is down"])
+def test_a_full_leader_leads_on_where_nobody_could_do_more(others: str) -> None:
+    """Linearizable reads go on, which a leader that commits nothing could not answer."""
     with cluster() as world:
-        first = world.leader()
-        for host in followers(world):
-            fill_disk(world, host)
-        fill_disk(world, first)
+        first, (near, far) = world.leader(), followers(world)
         led_in = term(first)
+        if others == "one is down":
+            far.kill(power=False)
+            world.advance(1.0)
+        elif others == "full, and know it":
+            fill_disk(world, near)
+            fill_disk(world, far)
+        else:
+            near.disk.fill(0)
+            far.disk.fill(0)
+        fill_disk(world, first)
         world.advance(5.0)
         assert (world.leader(), term(first)) == (first, led_in)
         answer = read(first, 1.0)
         world.advance(1.0)
         assert (answer.over, answer.result) == (True, None)
-        for host in followers(world):
-            host.disk.free()
-        world.advance(5.0)
+        if others == "one is down":
+            far.start()
+        near.disk.free()
+        far.disk.free()
+        world.advance(8.0)
         assert world.leader() is not first
         (tried,) = write(world, world.leader(), 1)
         world.advance(1.0)

@@ -22,7 +22,7 @@ class Elections(Member):
                 self._step_down(self.term, None)
             elif now_s >= self._heartbeat_due_s:
                 self._start_round()
-                if not self.log.takes_entries:
+                if not self.log.takes_entries and not self.handing_over:
                     self._offer_leadership(now_s)
         if not self.is_leader and now_s >= self.election_deadline:
             if self.installing or is_stuck:
@@ -49,15 +49,18 @@ class Elections(Member):
     def _offer_leadership(self, now_s: float) -> None:
         """3.10: a leader whose disk is full lets one stand that has all of its log.
 
-        Now and then another, in no order: some may be full as well, and those do not stand.
+        Only if those who have it are a majority without this node: who leads must be able to
+        commit, or nobody would answer reads any more. One at a time, in no order.
         """
-        if now_s < self._offer_due_s:
-            return
-        self._offer_due_s = now_s + 2 * self.timers.election_max_s
-        last = self.last_index()
-        complete = [voter for voter in self.voters if self.match_index[voter] == last]
-        if complete:
-            self.tell_to_stand(self.rng.choice(complete))
+        last, since_s = self.last_index(), now_s - self.timers.election_max_s
+        able = [
+            voter
+            for voter in self.voters
+            if self.match_index[voter] == last and self._progress[voter.id].heard_s >= since_s
+        ]
+        if now_s >= self._offer_due_s and len(able) >= self.quorum:
+            self._offer_due_s = now_s + 2 * self.timers.election_max_s
+            self.tell_to_stand(self.rng.choice(able))
 
     def tell_to_stand(self, node: Node) -> None:
         """3.10: lets a follower that is caught up stand for election at once."""
@@ -192,9 +195,13 @@ class Elections(Member):
             self._count_votes()
 
     def _on_timeout_now(self, node: Node, message: Message) -> None:
-        """3.10: the leader hands over to this node, which stands unless its own disk is full."""
+        """3.10: the leader hands over to this node.
+
+        It stands if there is room on its disk: an election takes some of each voter, and where all
+        disks are full nobody could lead after it.
+        """
         is_from_leader = message["term"] == self.term and node == self.leader_node
-        if is_from_leader and self.is_voter and self.log.takes_entries:
+        if is_from_leader and self.is_voter and self.log.has_room():
             self._stand(transfer=True)
 
     def peer_lost(self, node: Node) -> None:

@@ -41,12 +41,12 @@ class Following(Leading):
             return
         match = self._store(prev_index, entries)
         self._verified = (self.term, max(match, self._verified_index()))
+        # F2: commit only what this leader's message has verified.
+        self.commit_index = max(self.commit_index, min(message["commit"], match))
         if entries and match == prev_index:
             # Nothing could be stored: the node is alive, and the leader need not hurry.
             self._answer_append(node, message, ok=True, match=0)
             return
-        # F2: commit only what this leader's message has verified.
-        self.commit_index = max(self.commit_index, min(message["commit"], match))
         self._answer_append(node, message, ok=True, match=match)
 
     def _verified_index(self) -> int:

@@ -75,6 +75,10 @@ class DurableJournal(Journal):
         """Whether there is room on the disk, as far as is known."""
         return self._store.read_only is None
 
+    def has_room(self) -> bool:
+        """Whether there is room for another segment too, as tried now."""
+        return self.takes_entries and self._store.has_room()
+
     def durable_index(self) -> int:
         """Index of the last entry that is on stable storage."""
         synced = self._store.synced

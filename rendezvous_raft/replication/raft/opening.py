@@ -28,15 +28,13 @@ from rendezvous_raft.replication.raft.metadata import (
     Metadata,
     MetadataFile,
 )
-from rendezvous_raft.replication.raft.place import Place
+from rendezvous_raft.replication.raft.place import PROBE_NAME, Place
 from rendezvous_raft.replication.raft.snapshots import SUFFIX, SnapshotFile, SnapshotStore
 from rendezvous_raft.replication.raft.wal import Wal
 from rendezvous_raft.replication.raft.wal_format import segment_numbers
 from rendezvous_raft.replication.raft.wal_recovery import Contents, LogEntry, recover
 
 LOCK_NAME = "lock"
-PROBE_NAME = "probe"
-"""Made to see whether there is room, and removed at once; unless the process ends in between."""
 BASE = (1, 0)
 """Index and term before the first entry of a new member, as PySyncObj counts."""
 

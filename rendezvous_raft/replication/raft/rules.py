@@ -1,4 +1,4 @@
-"""A whole member: messages to handlers, forwarding of proposals, hints, transfers."""
+"""A whole member: messages to handlers, forwarding of proposals, hints."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Raft(Changing):
     def _on_forward_refused(self, _node: Node, message: Message) -> None:
         self.host.batch_refused(message["origin"], message["sequence"])
 
-    # Hints and transfers
+    # Hints
 
     def report_parked(self, request_ids: Sequence[str]) -> bool:
         """Tells the leader which requests have waiters parked here; may get lost, or not be sent.

@@ -89,7 +89,7 @@ class Chunk(NamedTuple):
 
 
 def encode_snapshot(rows: Iterable[Row], rows_at_once: int = ROWS_AT_ONCE) -> Iterator[bytes]:
-    """The chunks of a snapshot file, of `CHUNK_BYTES` or so many rows; two to four ms each.
+    """The chunks of a snapshot file, of `CHUNK_BYTES` or so many rows: some milliseconds each.
 
     Raises:
         OverflowError, TypeError, ValueError: a row holds what msgpack cannot.
@@ -276,8 +276,13 @@ class SnapshotStore:
         Raises:
             SnapshotDamaged: naming file and offset.
         """
+        for rows in self.rows_in_chunks(snapshot):
+            yield from rows
+
+    def rows_in_chunks(self, snapshot: SnapshotFile) -> Iterator[list[Row]]:
+        """As `rows`, chunk by chunk."""
         for chunk in self._chunks(snapshot):
-            yield from rows_of(chunk, snapshot.path)
+            yield rows_of(chunk, snapshot.path)
 
     def _chunks(self, snapshot: SnapshotFile) -> Iterator[Chunk]:
         """Each chunk; raises at the first thing that is wrong."""

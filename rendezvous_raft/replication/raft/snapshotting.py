@@ -54,7 +54,7 @@ class SnapshotPolicy:
     """Bytes of entries before a snapshot that stay in memory for followers that are being sent a
     snapshot, or what follows it."""
     rows_at_once: int = ROWS_AT_ONCE
-    """Of a state, between two rests, when a snapshot is made or read back."""
+    """Of a state, at most, between two rests when a snapshot is made, and so when it is read."""
 
 
 DEFAULT_POLICY = SnapshotPolicy()
@@ -313,12 +313,13 @@ class Snapshots:
 
         It is read back in slices with a rest after each; calls see the earlier state until then.
         """
-        rows = self._store.load_snapshot(file)
-        membership, loading = membership_of(next(rows, None)), snapshot.Loading()
-        for count, row in enumerate(rows, start=1):
-            loading.add(row)
-            if not count % self._policy.rows_at_once:
-                await rest()
+        chunks, loading = self._store.load_in_chunks(file), snapshot.Loading()
+        first = next(chunks, [])
+        membership = membership_of(first[0] if first else None)
+        for rows in chain((first[1:],), chunks):
+            for row in rows:
+                loading.add(row)
+            await rest()
         self._replace_state(file, loading.finish())
         self._journal.restart_at(file.index, file.term, membership)
         self._bytes_covered = self._journal.bytes_added

@@ -30,7 +30,7 @@ from rendezvous_raft.replication.raft.files import (
     is_full,
 )
 from rendezvous_raft.replication.raft.metadata import UNNAMED, Birth, Identity, Metadata
-from rendezvous_raft.replication.raft.opening import PROBE_NAME, Opened, Recovered, open_directory
+from rendezvous_raft.replication.raft.opening import Opened, Recovered, open_directory
 from rendezvous_raft.replication.raft.snapshots import (
     INSTALLING_NAME,
     SnapshotDamaged,
@@ -194,22 +194,26 @@ class DurableLog:
         """Whether there is room; takes entries again if there is. Waits for no sync."""
         if self.read_only is None or self._round_done is not None:
             return self.read_only is None
-        probe = self._place.directory / PROBE_NAME
+        if not self._succeed(self._metadata_file.keep_reserve, self._place.try_room):
+            return False
+        self.read_only = None
+        self._spare.retry()
+        return True
+
+    def has_room(self) -> bool:
+        """Whether there is room for another segment, as tried now. Waits for no sync."""
+        return self._succeed(self._place.try_room)
+
+    def _succeed(self, *steps: Callable[[], None]) -> bool:
+        """Whether there is room for these steps."""
         try:
-            self._metadata_file.keep_reserve()
-            file = self._files.create(probe)
-            try:
-                file.allocate(self._place.segment_bytes)
-            finally:
-                file.close()
-                self._files.unlink(probe)
+            for step in steps:
+                step()
         except OSError as error:
             if is_full(error):
                 return False
             self._worker.fail(error)
             raise
-        self.read_only = None
-        self._spare.retry()
         return True
 
     # Snapshots
@@ -255,6 +259,10 @@ class DurableLog:
             SnapshotDamaged: naming file and offset.
         """
         return self._snapshots.rows(snapshot)
+
+    def load_in_chunks(self, snapshot: SnapshotFile) -> Iterator[list[Row]]:
+        """As `load_snapshot`, as many rows at a time as were made at a time."""
+        return self._snapshots.rows_in_chunks(snapshot)
 
     def read_snapshot_chunk(self, snapshot: SnapshotFile, offset: int, size: int) -> bytes:
         """A part of the file as it is, to be sent; empty behind its end.
