@@ -118,10 +118,15 @@ class Snapshots:
         """
         rows = self._store.load_snapshot(file)
         membership = membership_of(next(rows, None))
-        self._replace_state(file, snapshot.load(rows))
+        self.replace_state(file, snapshot.load(rows))
         return membership
 
-    def _replace_state(self, file: SnapshotFile, machine: StateMachine) -> None:
+    def replace_state(self, file: SnapshotFile, machine: StateMachine) -> None:
+        """The state that was read from a snapshot takes the place of ours, and it is the newest.
+
+        Raises:
+            StorageError: this software does not know all its commands; the state is as it was.
+        """
         check_commands(machine.state.version, file.path)
         self._newest = file
         self._replica.replace(machine)
@@ -320,7 +325,7 @@ class Snapshots:
             for row in rows:
                 loading.add(row)
             await rest()
-        self._replace_state(file, loading.finish())
+        self.replace_state(file, loading.finish())
         self._journal.restart_at(file.index, file.term, membership)
         self._bytes_covered = self._journal.bytes_added
         self._raft.installing = False

@@ -268,14 +268,13 @@ class Host:
 
     def _tell_of_restores(self, engine: RaftReplicator) -> None:
         snapshots = engine._snapshots  # noqa: SLF001
-        replace = snapshots._replace_state  # noqa: SLF001
-        judge, record = self._around.judge, self.record
+        replace, judge, record = snapshots.replace_state, self._around.judge, self.record
 
         def replace_and_tell(file: SnapshotFile, machine: StateMachine) -> None:
             replace(file, machine)
             judge.restored(record, file.index, machine)
 
-        snapshots._replace_state = replace_and_tell  # type: ignore[method-assign] # noqa: SLF001
+        snapshots.replace_state = replace_and_tell  # type: ignore[method-assign]
 
     def kill(self, *, power: bool) -> None:
         """The process ends at once; with `power`, the machine loses what is not synced."""
